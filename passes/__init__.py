@@ -1,0 +1,16 @@
+"""The passes of the product. `BUILTIN` names the module of each; a pass is imported when it is asked for."""
+
+if __name__ != "zc.passes":
+    raise ImportError("import zc.passes, not passes: a second copy of every module would be made")
+
+BUILTIN: dict[str, str] = {
+    "fold": "zc.passes.cleanup.fold",
+    "fuse": "zc.passes.cleanup.fuse",
+    "canonicalize": "zc.passes.cleanup.canonicalize",
+    "dedup": "zc.passes.cleanup.dedup",
+    "dce": "zc.passes.cleanup.dce",
+    "clean": "zc.passes.cleanup.clean",
+    "prune": "zc.passes.prune.prune",
+    "quantize": "zc.passes.quantize.quantize",
+}
+"""Pass name -> module that registers it."""

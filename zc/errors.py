@@ -1,0 +1,27 @@
+"""The errors that a user may see. Each is one line: what is wrong, where, and what to do."""
+
+
+class ZcError(Exception):
+    """The input or the command is wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class CheckFailed(ZcError):
+    """A check did not hold: a file differs, a proof failed (exit code 1)."""
+
+    exit_code = 1
+
+
+class GateMissed(ZcError):
+    """A gate that the user set was missed; nothing was written (exit code 3)."""
+
+    exit_code = 3
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """` (did you mean 'x'?)` for the known word that is closest to `word`, or an empty string."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,129 @@
+"""Runs a model in onnxruntime on plain arrays: the float truth that passes are verified, folded and measured against."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+
+from zc.errors import ZcError
+from zc.ir.graph import Array
+from zc.ir.model import PROTO_LIMIT, Model
+
+Level = Literal["off", "basic", "all"]
+_LEVELS = {
+    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+Feeds = Mapping[str, Array]
+
+
+class Runner:
+    """A session on a model as it stands. Later edits of the model do not reach it."""
+
+    def __init__(
+        self,
+        model: Model | str | Path,
+        *,
+        outputs: Sequence[str] | None = None,
+        level: Level = "all",
+        threads: int | None = None,
+        save_optimized: Path | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        """Open a session.
+
+        outputs: names of the values to return, the model's outputs by default.
+        level: graph optimisations of the session; int8 results depend on it.
+        threads: within an operator; by default as many as there are cores.
+        save_optimized: where onnxruntime shall write the graph that it really runs.
+        ZcError with onnxruntime's reason when it does not accept the model.
+        """
+        options = ort.SessionOptions()
+        options.graph_optimization_level = _LEVELS[level]
+        options.log_severity_level = 4
+        options.inter_op_num_threads = 1
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        if save_optimized is not None:
+            options.optimized_model_filepath = str(save_optimized)
+        for key, value in (config or {}).items():
+            options.add_session_config_entry(key, value)
+        name = model.name if isinstance(model, Model) else str(model)
+        try:
+            with suppress_output_of(model, outputs) as source:
+                self.session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except ZcError:
+            raise
+        except Exception as err:  # onnxruntime raises a dozen unrelated types
+            raise ZcError(f"{name}: onnxruntime does not run it: {reason(err)}") from err
+        self.name = name
+        self.inputs = [i.name for i in self.session.get_inputs()]
+        self.outputs = [o.name for o in self.session.get_outputs()]
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """All outputs by name. ZcError with onnxruntime's reason when the run fails."""
+        try:
+            values = self.session.run(self.outputs, {k: feeds[k] for k in self.inputs})
+        except KeyError as err:
+            raise ZcError(f"{self.name}: input {err} is not fed") from err
+        except Exception as err:  # as above
+            raise ZcError(f"{self.name}: onnxruntime fails on it: {reason(err)}") from err
+        return dict(zip(self.outputs, values, strict=True))
+
+
+class suppress_output_of:  # noqa: N801
+    """Gives what a session takes: bytes, or the path of a temporary file when the model is too big for one message."""
+
+    def __init__(self, model: Model | str | Path, outputs: Sequence[str] | None) -> None:
+        self.model, self.wanted = model, outputs
+        self.folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Any:
+        if not isinstance(self.model, Model):
+            return str(self.model)
+        if self.model.nbytes() < PROTO_LIMIT:
+            return self.model.to_proto(outputs=self.wanted).SerializeToString()
+        self.folder = tempfile.TemporaryDirectory(prefix="zc-")
+        path = Path(self.folder.name) / "model.onnx"
+        if self.wanted is not None:
+            raise ZcError(f"{self.model.name}: over 2 GB; inner values cannot be read out")
+        self.model.save(path, external=True)
+        return str(path)
+
+    def __exit__(self, *_: object) -> None:
+        if self.folder is not None:
+            with suppress(OSError):
+                self.folder.cleanup()
+
+
+def reason(err: Exception) -> str:
+    """onnxruntime's message as one line, without its file names and codes."""
+    text = " ".join(str(err).split())
+    for mark in ("[ONNXRuntimeError] : ",):
+        text = text.rpartition(mark)[2]
+    parts = text.split(" : ", 2)
+    text = parts[-1] if len(parts) == 3 and parts[0].isdigit() else text
+    return text[:400]
+
+
+def relative_error(got: Array, want: Array) -> float:
+    """max |got - want| / max |want| over finite values; infinite where shape, type, NaN or Inf disagree.
+
+    Arrays that are not numbers are compared for equality: 0 or infinite.
+    """
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return float("inf")
+    if got.dtype.kind not in "fiub" and got.dtype.kind != "V":
+        return 0.0 if np.array_equal(got, want) else float("inf")
+    a, b = got.astype(np.float64), want.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(finite, np.isfinite(a)) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    return float(np.abs(a[finite] - b[finite]).max() / max(np.abs(b[finite]).max(), 1e-30))

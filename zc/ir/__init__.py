@@ -1,0 +1,1 @@
+"""The graph: a mutable ONNX model on onnx-graphsurgeon, and everything that reads or edits it."""

@@ -1,0 +1,99 @@
+"""Types and shapes of all values, inferred anew after edits."""
+
+from collections.abc import Iterable
+
+import onnx
+from onnx import shape_inference
+
+from zc.errors import ZcError
+from zc.ir.external import dtype_of
+from zc.ir.graph import Graph, Node, Tensor, Variable
+from zc.ir.model import Model
+
+
+def infer_shapes(model: Model, *, stale: bool = False) -> tuple[str, ...]:
+    """Fill in dtype and shape of every value that onnx can infer; the reasons where it could not.
+
+    stale: weights were cut, so shapes that were known before are not to be trusted. Types are kept. Otherwise what the
+    file said stays where inference knows nothing (operators of other domains).
+    The cost does not depend on the size of the weights.
+    """
+    before: dict[int, tuple[object, object]] = {}
+    inner = [t for scope in model.scopes() for t in _made_inside(scope)]
+    for tensor in inner:
+        before[id(tensor)] = (tensor.dtype, None if stale else tensor.shape)
+        tensor.shape = None
+        if not stale and tensor.info is None:
+            tensor.dtype = None
+    inferred, problems = _infer(model)
+    by_name = {v.name: v for v in (*inferred.graph.value_info, *inferred.graph.output)}
+    _apply(model.graph, by_name)
+    _apply_bodies(model.graph, inferred.graph)
+    for tensor in inner:
+        dtype, shape = before[id(tensor)]
+        tensor.dtype = dtype if tensor.dtype is None else tensor.dtype
+        tensor.shape = shape if tensor.shape is None else tensor.shape
+    return problems
+
+
+def _made_inside(scope: Graph) -> Iterable[Variable]:
+    ends = {id(t) for t in scope.outputs}
+    for node in scope.nodes:
+        for tensor in node.outputs:
+            if isinstance(tensor, Variable) and id(tensor) not in ends and tensor.type == "tensor_type" and tensor.name:
+                yield tensor
+
+
+def _infer(model: Model) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    proto = model.to_proto(skeleton=True)
+    problems = []
+    for data_prop in (True, False):
+        try:
+            return shape_inference.infer_shapes(proto, data_prop=data_prop), tuple(problems)
+        except (shape_inference.InferenceError, RuntimeError, ValueError) as err:
+            problems = [" ".join(str(err).split())]
+    return proto, tuple(problems)
+
+
+def _apply(graph: Graph, infos: dict[str, onnx.ValueInfoProto]) -> None:
+    for node in graph.nodes:
+        for tensor in node.outputs:
+            info = infos.get(tensor.name)
+            if isinstance(tensor, Variable) and info is not None and info.type.HasField("tensor_type"):
+                _fill(tensor, info.type.tensor_type)
+
+
+def _fill(tensor: Variable, part: onnx.TypeProto.Tensor) -> None:
+    if tensor.dtype is None and part.elem_type:
+        tensor.dtype = dtype_of(part.elem_type)
+    if tensor.shape is None and part.HasField("shape"):
+        tensor.shape = [_dim(d) for d in part.shape.dim]
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    kind = dim.WhichOneof("value")
+    return None if kind is None else (dim.dim_value if kind == "dim_value" else dim.dim_param)
+
+
+def _apply_bodies(graph: Graph, proto: onnx.GraphProto) -> None:
+    for node, node_proto in zip(graph.nodes, proto.node, strict=True):
+        for attr in node_proto.attribute:
+            body = node.attrs.get(attr.name)
+            if isinstance(body, Graph) and attr.type == onnx.AttributeProto.GRAPH:
+                _apply(body, {v.name: v for v in (*attr.g.value_info, *attr.g.output)})
+                _apply_bodies(body, attr.g)
+
+
+def static_shape(tensor: Tensor) -> tuple[int, ...] | None:
+    """The shape when every dimension is a known size, else None."""
+    if tensor.shape is None or not all(isinstance(d, int) and d >= 0 for d in tensor.shape):
+        return None
+    return tuple(int(d) for d in tensor.shape)
+
+
+def require_shapes(model: Model, nodes: Iterable[Node]) -> None:
+    """ZcError naming the first node with an input or output of unknown rank."""
+    for node in nodes:
+        for tensor in (*node.inputs, *node.outputs):
+            if tensor.name and tensor.shape is None:
+                raise ZcError(f"{model.name}: node '{node.name}': the rank of '{tensor.name}' is unknown")

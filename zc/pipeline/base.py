@@ -1,0 +1,111 @@
+"""Pass, PassResult, Context: what a pass is, what it returns, what it may ask for."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
+
+from zc.data import Samples
+from zc.ir.model import Model
+from zc.target import Target
+
+T = TypeVar("T")
+Kind = Literal["declined", "warning", "info"]
+Stat = int | float | str
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing that the user must hear of a pass."""
+
+    kind: Kind
+    """declined: something was left as it was; warning: look at this; info: good to know."""
+    where: str
+    """The node, value, weight or option."""
+    what: str
+    """The reason, as a person reads it."""
+
+
+@dataclass
+class PassResult:
+    """What a pass did."""
+
+    changed: bool
+    stats: dict[str, Stat] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
+
+    def declined(self, where: str, why: str) -> None:
+        """Note something that was left alone, and why."""
+        self.notes.append(Note("declined", where, why))
+
+    def warn(self, where: str, what: str) -> None:
+        """Note something that the user should look at."""
+        self.notes.append(Note("warning", where, what))
+
+    def info(self, where: str, what: str) -> None:
+        """Note something that is good to know."""
+        self.notes.append(Note("info", where, what))
+
+
+Track = Callable[[Iterable[Any], str, int | None], Iterator[Any]]
+
+
+def untracked(items: Iterable[Any], label: str, total: int | None = None) -> Iterator[Any]:
+    """Iterate without showing progress."""
+    return iter(items)
+
+
+@dataclass
+class Context:
+    """What a pass may ask for beside the model."""
+
+    target: Target
+    samples: Samples | None = None
+    """Calibration samples as the user gave them, or None."""
+    seed: int = 0
+    track: Track = untracked
+    """`for x in ctx.track(items, "label", total)`: the loop shows its progress and ETA where progress is shown."""
+    threads: int | None = None
+    original: Model | None = None
+    """The model as it came in."""
+    fallback: Callable[[Model], Samples] | None = None
+    loud: list[Note] = field(default_factory=list)
+    """Notes that are not of one pass; the manager shows them once."""
+
+    def need_samples(self, model: Model) -> Samples:
+        """The user's samples, else synthetic ones made from the model's own statistics, which is said loudly."""
+        if self.samples is None:
+            from zc.pipeline.synthetic import synthetic_samples
+
+            self.samples = (self.fallback or synthetic_samples)(model)
+            self.loud.append(
+                Note("warning", "calibration", f"no samples were given; {self.samples.origin}. Give real ones with --calib DATA")
+            )
+        return self.samples
+
+
+class Pass(ABC):
+    """One step of a pipeline. Subclasses are frozen dataclasses whose fields are the options (see `zc.pipeline.spec`).
+
+    A pass edits the model in place, never prints, and tells in its result what it left alone and why.
+    """
+
+    name: ClassVar[str]
+    exact: ClassVar[bool] = False
+    """Does it keep the numbers? Then the manager proves it on samples."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Pipeline text of passes to run before it unless they have just run."""
+    uses_samples: ClassVar[bool] = False
+    """Does it read calibration samples?"""
+    signature: ClassVar[bool] = False
+    """May it change the inputs and outputs of the model?"""
+
+    @abstractmethod
+    def run(self, model: Model, ctx: Context) -> PassResult:
+        """Edit the model; say what was done and what was not. ZcError when the options or the model make it impossible."""
+
+    def options(self) -> dict[str, Any]:
+        """The options by name."""
+        assert dataclasses.is_dataclass(self)
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
