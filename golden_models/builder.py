@@ -1,6 +1,5 @@
 """Builds ONNX models whose bytes depend on nothing but what is asked for."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +7,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from texts import PRODUCER
 
-PRODUCER = "zc-golden"
 OPSET = 17
 IR_VERSION = 8
 
@@ -49,8 +48,3 @@ class Builder:
 def tensor(name: str, shape: Sequence[int | str], dtype: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
     """The declaration of a graph input or output."""
     return helper.make_tensor_value_info(name, dtype, list(shape))
-
-
-def generator(name: str) -> np.random.Generator:
-    """A random generator whose seed is the hash of a name, so that adding one weight changes no other."""
-    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")))

@@ -4,9 +4,9 @@
     input -> stem -> residual -> pool -> depthwise -> pointwise -+             +-> Concat -> head -> mean -> Gemm
                                                                +-> conv 3x3 -+
 
-Training is in NumPy, float32, from fixed seeds and on one thread, so two runs on one machine give the same bytes. Another
-type of CPU, or another build of NumPy's linear algebra, rounds differently, and training amplifies that: expect other
-weights there and an accuracy within about a percent. The committed files are the reference.
+Training is in NumPy, float32, from fixed seeds and on one thread, so two runs on one machine give the same bytes.
+Another type of CPU, or another build of NumPy's linear algebra, rounds differently, and training amplifies that: expect
+other weights there and an accuracy within about a percent. The committed files are the reference.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from builder import Builder, generator, tensor
+from builder import Builder, tensor
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from tape import Array, BatchNorm, Tape, Var
+from texts import generator
 from threadpoolctl import threadpool_limits
 
 TEST_ROWS = 500

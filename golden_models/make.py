@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import blocks
 import numpy as np
 import onnx
 
@@ -33,6 +34,9 @@ def make_digits() -> None:
 
 RECIPES: dict[str, Callable[[], None]] = {
     "digits": make_digits,
+    "transformer_block": lambda: save(blocks.transformer_block(), "transformer_block"),
+    "lstm": lambda: save(blocks.lstm(), "lstm"),
+    "recommender": lambda: save(blocks.recommender(), "recommender"),
 }
 
 
