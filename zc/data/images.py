@@ -1,0 +1,179 @@
+"""Image folders: files decoded batch by batch with pillow, brought to the size that the model takes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zc.data.imagefiles import find_images
+from zc.data.layout import model_layout
+from zc.data.pixels import corner, pillow, resized
+from zc.data.plan import InputPlan, image_inputs, value_notes, without_geometry
+from zc.data.prep import Prep, Size
+from zc.data.source import Array, Feed, Opened
+from zc.errors import ZcError
+from zc.ir.spec import TensorSpec
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How the pictures come to one size."""
+
+    resize: int | Size | None
+    crop: Size | None
+    fit: Size | None = None
+    """Without resize and crop: the size that the model takes, reached by the rule of `_fitting`."""
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """Images as rows: uint8 RGB (or grey, or RGBA, by the model's channels), preprocessed for one input."""
+
+    paths: tuple[Path, ...]
+    mode: str
+    geometry: Geometry
+    size: Size
+    plans: Mapping[str, InputPlan]
+    where: str
+    whole: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.paths)
+
+    def read(self, start: int, stop: int) -> Feed:
+        """Decodes these images."""
+        images = np.stack([self._row(path) for path in self.paths[start:stop]])
+        return {name: plan.ready(images, self.where, start) for name, plan in self.plans.items()}
+
+    def fingerprint(self, start: int, stop: int) -> Iterator[bytes]:
+        """The content of the files, as they are on disk."""
+        yield f"images {self.mode} {self.geometry}\n".encode()
+        for path in self.paths[start:stop]:
+            content = _bytes(path)
+            yield f"{len(content)}\n".encode()
+            yield content
+
+    def _row(self, path: Path) -> Array:
+        image = decode(path, self.mode, self.geometry)
+        if image.shape[:2] != self.size:
+            here, first = "x".join(map(str, image.shape[:2])), "x".join(map(str, self.size))
+            raise ZcError(f"{path}: is {here} where the first image is {first}; add resize= and crop= to --prep")
+        return image
+
+
+def open_images(folder: Path, inputs: Sequence[TensorSpec], prep: Prep | None) -> Opened:
+    """The images of a folder for a model with one image input; labels from labels.csv or class subfolders.
+
+    Raises:
+        ZcError: pillow is missing, no images, several inputs, an unknown layout, an unreadable first image.
+    """
+    spec = _only_image_input(folder, inputs, prep)
+    found = find_images(folder)
+    takes = model_layout(spec, prep)
+    if takes is None:
+        raise ZcError(f"{folder}: cannot tell whether input {spec} is NCHW or NHWC; add layout=nchw or nhwc to --prep")
+    assert spec.shape is not None  # it is an image input: of rank 4
+    dims = spec.shape[1:]
+    channels, height, width = dims if takes == "nchw" else (dims[2], *dims[:2])
+    mode = _MODES.get(channels) if isinstance(channels, int) else "RGB"
+    if mode is None:
+        raise ZcError(f"{folder}: images have 1, 3 or 4 channels, the model takes {spec}")
+    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    geometry = _geometry(prep, size)
+    first = decode(found.paths[0], mode, geometry)
+    rest = without_geometry(prep)
+    plans = {spec.name: InputPlan(spec, 0, rest, "nhwc", takes)}
+    raws = {spec.name: first[None]}
+    notes = [*found.notes, *_size_notes(folder.name, found.paths[0], geometry), *value_notes(plans, raws, folder.name)]
+    rows = ImageRows(found.paths, mode, geometry, (first.shape[0], first.shape[1]), plans, folder.name)
+    return Opened(rows, folder.name, found.labels, tuple(notes))
+
+
+def _only_image_input(folder: Path, inputs: Sequence[TensorSpec], prep: Prep | None) -> TensorSpec:
+    if len(inputs) != 1:
+        names = ", ".join(spec.name for spec in inputs)
+        raise ZcError(f"{folder}: images cannot feed {len(inputs)} inputs; use .npz with arrays named {names}")
+    if inputs[0].shape is None or len(inputs[0].shape) != 4:
+        raise ZcError(f"{folder}: images need an input of four dimensions, the model takes {inputs[0]}; use .npz")
+    if prep is not None:
+        image_inputs(inputs, prep)
+    return inputs[0]
+
+
+def _geometry(prep: Prep | None, size: Size | None) -> Geometry:
+    """What the prep says; after a resize of the shorter side alone, the model's size is cropped."""
+    if prep is None or not prep.geometry:
+        return Geometry(None, None, fit=size)
+    crop = size if prep.crop is None and isinstance(prep.resize, int) else prep.crop
+    return Geometry(prep.resize, crop)
+
+
+def _fitting(size: Size, fit: Size) -> int | None:
+    """Shorter side to resize to before the centre crop of `fit`; None to crop straight away.
+
+    Images up to half as large again are cropped as they are: they were made for it (256 for 224). Smaller ones are
+    enlarged until they cover, and photographs are reduced to 8/7 of the size, as is usual for ImageNet, since the
+    middle of a photograph is not its subject.
+    """
+    ratio = min(size[0] / fit[0], size[1] / fit[1])
+    if 1 <= ratio < 1.5:
+        return None
+    shorter = min(size) / ratio
+    return int(np.ceil(shorter if ratio < 1 else shorter * 8 / 7))
+
+
+def decode(path: Path, mode: str, geometry: Geometry) -> Array:
+    """One image as uint8[h, w, c], resized and cropped; ZcError when it is damaged, too large or not of 8 bits."""
+    image = pillow()
+    try:
+        with image.open(path) as file:
+            if file.mode.startswith(("I", "F")):
+                raise ZcError(f"{path}: has more than 8 bits a channel ({file.mode}); save it with 8")
+            picture = file.convert(mode)
+    except (OSError, SyntaxError, ValueError, EOFError, image.DecompressionBombError) as error:
+        raise ZcError(f"{path}: cannot be read as an image ({error}); remove or replace it") from None
+    picture = _sized(picture, geometry, path)
+    pixels = np.asarray(picture)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _sized(picture: Any, geometry: Geometry, path: Path) -> Any:
+    resize, crop = geometry.resize, geometry.crop
+    if geometry.fit is not None:
+        crop = geometry.fit
+        if picture.size[::-1] == crop:
+            return picture
+        resize = _fitting(picture.size[::-1], crop)
+    if resize is not None:
+        picture = picture.resize(resized(picture.size[::-1], resize)[::-1], pillow().Resampling.BILINEAR)
+    if crop is None:
+        return picture
+    top, left = corner(picture.size[::-1], crop, str(path))
+    return picture.crop((left, top, left + crop[1], top + crop[0]))
+
+
+def _size_notes(where: str, first: Path, geometry: Geometry) -> list[str]:
+    """What the default rule does to the first image."""
+    if geometry.fit is None:
+        return []
+    with pillow().open(first) as file:
+        height, width = file.size[::-1]
+    fit = f"{geometry.fit[0]}x{geometry.fit[1]}"
+    if (height, width) == geometry.fit:
+        return []
+    resize = _fitting((height, width), geometry.fit)
+    how = "centre crop" if resize is None else f"shorter side resized to {resize}, then centre crop"
+    return [f"{where}: images of {height}x{width} go in as {fit}: {how}; to choose, add resize= and crop= to --prep"]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ZcError(f"{path}: cannot be read ({error.strerror})") from None
