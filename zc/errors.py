@@ -7,13 +7,13 @@ class ZcError(Exception):
     exit_code = 2
 
 
-class CheckFailed(ZcError):
+class CheckFailed(ZcError):  # noqa: N818
     """A check did not hold: a file differs, a proof failed (exit code 1)."""
 
     exit_code = 1
 
 
-class GateMissed(ZcError):
+class GateMissed(ZcError):  # noqa: N818
     """A gate that the user set was missed; nothing was written (exit code 3)."""
 
     exit_code = 3

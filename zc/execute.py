@@ -1,4 +1,4 @@
-"""Runs a model in onnxruntime on plain arrays: the float truth that passes are verified, folded and measured against."""
+"""Runs a model in onnxruntime on plain arrays: the truth that passes are verified and measured against."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -102,7 +102,7 @@ class suppress_output_of:  # noqa: N801
 
 
 def reason(err: Exception) -> str:
-    """onnxruntime's message as one line, without its file names and codes."""
+    """Onnxruntime's message as one line, without its file names and codes."""
     text = " ".join(str(err).split())
     for mark in ("[ONNXRuntimeError] : ",):
         text = text.rpartition(mark)[2]
@@ -112,7 +112,7 @@ def reason(err: Exception) -> str:
 
 
 def relative_error(got: Array, want: Array) -> float:
-    """max |got - want| / max |want| over finite values; infinite where shape, type, NaN or Inf disagree.
+    """Max |got - want| / max |want| over finite values; infinite where shape, type, NaN or Inf disagree.
 
     Arrays that are not numbers are compared for equality: 0 or infinite.
     """

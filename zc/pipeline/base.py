@@ -4,7 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from zc.data import Samples
 from zc.ir.model import Model
@@ -48,10 +48,15 @@ class PassResult:
         self.notes.append(Note("info", where, what))
 
 
-Track = Callable[[Iterable[Any], str, int | None], Iterator[Any]]
+class Track(Protocol):
+    """`for x in track(items, "label", total)`: a loop that shows its progress and ETA where progress is shown."""
+
+    def __call__(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        """The items, one after the other."""
+        ...
 
 
-def untracked(items: Iterable[Any], label: str, total: int | None = None) -> Iterator[Any]:
+def untracked(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
     """Iterate without showing progress."""
     return iter(items)
 
@@ -65,7 +70,6 @@ class Context:
     """Calibration samples as the user gave them, or None."""
     seed: int = 0
     track: Track = untracked
-    """`for x in ctx.track(items, "label", total)`: the loop shows its progress and ETA where progress is shown."""
     threads: int | None = None
     original: Model | None = None
     """The model as it came in."""
@@ -80,7 +84,11 @@ class Context:
 
             self.samples = (self.fallback or synthetic_samples)(model)
             self.loud.append(
-                Note("warning", "calibration", f"no samples were given; {self.samples.origin}. Give real ones with --calib DATA")
+                Note(
+                    "warning",
+                    "calibration",
+                    f"no samples were given; {self.samples.origin}; give real ones with --calib",
+                )
             )
         return self.samples
 
@@ -103,7 +111,7 @@ class Pass(ABC):
 
     @abstractmethod
     def run(self, model: Model, ctx: Context) -> PassResult:
-        """Edit the model; say what was done and what was not. ZcError when the options or the model make it impossible."""
+        """Edit the model; say what was done and what not. ZcError when options or model make it impossible."""
 
     def options(self) -> dict[str, Any]:
         """The options by name."""

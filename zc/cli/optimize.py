@@ -1,0 +1,241 @@
+"""What `zc opt` does, step by step; apart from `opt` so that `--help` need not import it."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from zc.backends import find_target
+from zc.cli import show
+from zc.cli.options import load_data, load_plugins
+from zc.cli.progress import tracker
+from zc.data import Samples
+from zc.errors import GateMissed, ZcError
+from zc.execute import Runner
+from zc.ir.model import Model, load, write_atomically
+from zc.pipeline.base import Context
+from zc.pipeline.manager import Hook, PassFailed, PassRun, Report, Verify, run_pipeline
+from zc.pipeline.provenance import Provenance, file_sha256
+from zc.pipeline.spec import Pipeline, effective, named_pipelines, parse
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, as click gives them."""
+
+    model: str
+    pipeline: str
+    output: str | None
+    data: str | None
+    rows: str | None
+    prep: str | None
+    target: str
+    seed: int
+    verify: Verify
+    eval_data: str | None
+    eval_rows: str | None
+    metric: str
+    label_offset: int
+    max_drop: str | None
+    external_data: bool
+    print_after: str | None
+    dump_ir: str | None
+    timing: bool
+    json_file: str | None
+    repro: str
+    quiet: bool
+    dry_run: bool
+    plugins: tuple[str, ...]
+
+
+def optimize(options: Options) -> None:
+    """Read, run, check, write. Nothing is written unless all of it went well."""
+    plugins = load_plugins(options.plugins)
+    pipeline = parse(options.pipeline, named_pipelines(Path.cwd()))
+    steps = effective(pipeline)
+    out = show.console()
+    if options.dry_run:
+        click.echo(str(steps))
+        return
+    source = Path(options.model)
+    output = _output(options, source)
+    drop = _drop(options)
+    model = load(source)
+    samples = None if options.data is None else load_data(model.inputs, options.data, options.rows, options.prep)
+    _unused_data(options, steps)
+    gate = None if options.eval_data is None else _gate_samples(options, model)
+    if not options.quiet:
+        out.print(f"[bold]{escape(model.name)}[/] -> {steps}" + (f"; samples: {samples.origin}" if samples else ""))
+    notes = samples.notes if samples else ()
+    for note in (*notes, *(gate.notes if gate else ())):
+        out.print(f"  [yellow]note[/] {escape(note)}")
+    original = model.copy() if gate is not None else None
+    with tracker(options.quiet) as track:
+        ctx = Context(find_target(options.target), samples, options.seed, track)
+        hooks = _hooks(options, steps, out)
+        try:
+            report = run_pipeline(
+                model,
+                pipeline,
+                ctx,
+                verify=options.verify,
+                hooks=hooks,
+                reproducers=Path(options.repro),
+                plugins=plugins,
+            )
+        except PassFailed as failed:
+            out.print(f"reproducer: {failed.folder}\n  {failed.command}")
+            raise
+    show.summary(out, report)
+    _provenance(options, report, ctx, source, plugins).write(model)
+    score = None
+    if gate is not None and original is not None:
+        score = _evaluate(options, original, model, gate, drop)
+    if output is not None:
+        _write(model, output, options.external_data)
+        click.echo(_line(report, source, output, score))
+    if options.json_file is not None:
+        _json(options.json_file, report, score)
+
+
+def _output(options: Options, source: Path) -> Path | None:
+    """The file to write, checked before the work begins."""
+    if options.output is None:
+        if options.print_after or options.dump_ir or options.json_file:
+            return None
+        raise ZcError("nothing to write: give -o OUT.onnx (or --print-after, --dump-ir, --json to look only)")
+    output = Path(options.output)
+    if output.suffix != ".onnx":
+        raise ZcError(f"{output}: the name must end in .onnx")
+    if output.exists() and source.exists() and output.resolve() == source.resolve():
+        raise ZcError(f"{output}: is the input itself; write to another file")
+    if output.is_dir():
+        raise ZcError(f"{output}: is a folder; name a file to write")
+    write_atomically(output.with_name(f".{output.name}.probe"), lambda file: None)
+    output.with_name(f".{output.name}.probe").unlink()
+    return output
+
+
+def _unused_data(options: Options, steps: Pipeline) -> None:
+    if options.data is None and (options.rows or options.prep) and options.eval_data is None:
+        raise ZcError("--calib-rows and --prep speak of samples, but --calib DATA is not given")
+    if options.max_drop is not None and options.eval_data is None:
+        raise ZcError("--max-drop needs --eval DATA to measure on")
+
+
+def _drop(options: Options) -> float | None:
+    if options.max_drop is None:
+        return None
+    try:
+        value = float(options.max_drop.strip().removesuffix("%"))
+    except ValueError:
+        raise ZcError(f"--max-drop takes a number of points, as 0.5%, not '{options.max_drop}'") from None
+    if value < 0:
+        raise ZcError(f"--max-drop {options.max_drop}: must not be negative")
+    return value
+
+
+def _gate_samples(options: Options, model: Model) -> Samples:
+    assert options.eval_data is not None
+    return load_data(model.inputs, options.eval_data, options.eval_rows, options.prep)
+
+
+def _hooks(options: Options, steps: Pipeline, out: Console) -> list[Hook]:
+    hooks: list[Hook] = []
+    if not options.quiet:
+        hooks.append(lambda run, model: show.pass_line(out, run, options.timing))
+    if options.print_after is not None:
+        names = [p.name for p in steps.passes]
+        wanted = options.print_after
+        if wanted not in ("all", "change", *names):
+            raise ZcError(f"--print-after {wanted}: the pipeline has no such pass; it runs {', '.join(names)}")
+        hooks.append(lambda run, model: _print_after(wanted, run, model))
+    if options.dump_ir is not None:
+        folder = Path(options.dump_ir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise ZcError(f"--dump-ir {folder}: {err.strerror}") from err
+        hooks.append(lambda run, model: _dump(folder, run, model))
+    return hooks
+
+
+def _print_after(wanted: str, run: PassRun, model: Model) -> None:
+    from zc.ir.text import print_model
+
+    if wanted in ("all", run.name) or (wanted == "change" and run.changed):
+        click.echo(f"// after {run.index} {run.text}\n{print_model(model)}")
+
+
+def _dump(folder: Path, run: PassRun, model: Model) -> None:
+    from zc.ir.text import print_model
+
+    text = print_model(model)
+    write_atomically(folder / f"{run.index:02}-{run.name}.txt", lambda file: file.write(text.encode()))
+
+
+def _provenance(options: Options, report: Report, ctx: Context, source: Path, plugins: list[Path]) -> Provenance:
+    samples = ctx.samples
+    return Provenance(
+        pipeline=report.pipeline,
+        effective=report.effective,
+        target=report.target,
+        seed=options.seed,
+        source=source.name,
+        source_sha256=file_sha256(source),
+        data="" if samples is None else "synthetic" if samples.synthetic else Path(options.data or "").name,
+        data_rows=options.rows or "",
+        data_prep=options.prep or "",
+        data_sha256="" if samples is None else samples.digest(),
+        plugins=json.dumps([[p.name, file_sha256(p)] for p in plugins]),
+    )
+
+
+def _evaluate(options: Options, original: Model, model: Model, gate: Samples, drop: float | None) -> str:
+    """The metric before and after, as a line. GateMissed when it dropped more than allowed."""
+    from zc.measure.evaluate import compare
+
+    result = compare(original, model, gate, options.metric, label_offset=options.label_offset)
+    before, after = result.a, result.b
+    line = f"{options.metric} {before.value:.4g} -> {after.value:.4g} {after.unit}"
+    lost = before.value - after.value if after.higher_is_better else after.value - before.value
+    if drop is not None and lost > drop:
+        raise GateMissed(f"{line}: dropped by {lost:.2f}, at most {drop:g} was allowed; nothing was written")
+    return line
+
+
+def _write(model: Model, output: Path, external: bool) -> None:
+    """Save, and open what was saved: a file that does not load is never handed over."""
+    if external:
+        model.save(output, external=True)
+        Runner(output, level="basic")
+        return
+    Runner(model, level="basic")
+    model.save(output)
+
+
+def _line(report: Report, source: Path, output: Path, score: str | None) -> str:
+    before, after = source.stat().st_size, output.stat().st_size
+    side = output.with_name(output.name + ".data")
+    after += side.stat().st_size if side.exists() else 0
+    parts = [
+        f"{output}: {show.size(before)} -> {show.size(after)}{show.share(before, after)}",
+        f"{report.nodes[0]} -> {report.nodes[1]} nodes",
+    ]
+    if report.total is not None:
+        moved = report.total
+        parts.append("outputs equal" if moved.relative <= 1e-5 else f"SQNR {moved.sqnr_db:.1f} dB to the original")
+    return "; ".join([*parts, *([score] if score else [])])
+
+
+def _json(path: str, report: Report, score: str | None) -> None:
+    data = report.to_json() | ({"eval": score} if score else {})
+    text = json.dumps(data, indent=2, default=str) + "\n"
+    if path == "-":
+        sys.stdout.write(text)
+    else:
+        write_atomically(Path(path), lambda file: file.write(text.encode()))

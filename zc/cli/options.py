@@ -1,0 +1,58 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from zc.data import Samples
+    from zc.ir.spec import TensorSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SOURCES = "a .npz or .npy file, an image folder, a folder of test_data_set_*, or package.module:function"
+
+
+def data_options(name: str = "--data", *, what: str = "Samples", required: bool = False) -> Callable[[F], F]:
+    """Adds `name`, `name-rows` and --prep to a command; the values arrive as data, rows and prep."""
+
+    def decorate(command: F) -> F:
+        for option in (
+            click.option(
+                "--prep",
+                metavar="TEXT",
+                help="Preprocessing: imagenet|unit|pm1|raw|caffe, or parts as "
+                "'resize=256 crop=224 scale=255 mean=0.5 std=0.5 layout=nchw color=bgr'.",
+            ),
+            click.option(f"{name}-rows", "rows", metavar="A:B", help="Only these rows, as 0:256 or 200: or :100."),
+            click.option(name, "data", metavar="DATA", required=required, help=f"{what}: {SOURCES}."),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def load_data(inputs: "Sequence[TensorSpec]", data: str, rows: str | None, prep: str | None) -> "Samples":
+    """The samples that the options name, for a model with these inputs."""
+    from zc.data import load_samples
+
+    return load_samples(data, inputs, rows=rows, prep=prep)
+
+
+def load_plugins(paths: Sequence[str]) -> list[Path]:
+    """Make the passes of plugin files known."""
+    from zc.pipeline.registry import load_plugin
+
+    for path in paths:
+        load_plugin(path)
+    return [Path(p) for p in paths]
+
+
+def plugin_option(command: F) -> F:
+    """Adds --plugin FILE, which may be repeated."""
+    return click.option(
+        "--plugin", "plugins", multiple=True, metavar="FILE.py", help="Python file with passes of your own; repeatable."
+    )(command)

@@ -1,0 +1,178 @@
+r"""Pipeline text: parsed to passes and printed back.
+
+    pipeline := step ("," step)*
+    step     := name (":" option)*  |  name "{" option* "}"  |  "@" name
+    option   := key "=" value  |  key                    (a bare key sets a flag)
+
+Inside braces options are separated by blanks and values may be quoted, so they may hold anything. `@name` stands for
+the pipeline of that name in the `[pipelines]` table of zc.toml.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zc.errors import ZcError, nearest
+from zc.pipeline import options
+from zc.pipeline.base import Pass
+from zc.pipeline.registry import find
+
+_NAME = r"[A-Za-z][A-Za-z0-9_-]*"
+_BRACE_OPTION = re.compile(r"""\s*([A-Za-z_]\w*)(?:=("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"'{}]+))?""")
+_PLAIN_VALUE = re.compile(r"[^\s,:{}\"'=]+")
+_MAX_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in the order in which they run."""
+
+    passes: tuple[Pass, ...]
+
+    def __str__(self) -> str:
+        return ",".join(step_text(p) for p in self.passes)
+
+
+def parse(text: str, named: Mapping[str, str] | None = None) -> Pipeline:
+    """The passes that a pipeline text names. ZcError with the place of the mistake or the nearest known name."""
+    return Pipeline(tuple(_parse(text, named or {}, 0)))
+
+
+def step_text(one: Pass) -> str:
+    """One pass as pipeline text, with the options that differ from their defaults."""
+    given = options.printed(one)
+    if not given:
+        return one.name
+    if all(_PLAIN_VALUE.fullmatch(v) for v in given.values()):
+        return ":".join([one.name, *(f"{k}={v}" for k, v in given.items())])
+    inner = " ".join(f"{k}={v if _PLAIN_VALUE.fullmatch(v) else _quote(v)}" for k, v in given.items())
+    return f"{one.name}{{{inner}}}"
+
+
+def effective(pipeline: Pipeline) -> Pipeline:
+    """The pipeline with the passes that others require put before them, unless the pass just before is that one."""
+    result: list[Pass] = []
+    for one in pipeline.passes:
+        for text in one.requires:
+            for needed in effective(parse(text)).passes:
+                if not result or result[-1] != needed:
+                    result.append(needed)
+        result.append(one)
+    return Pipeline(tuple(result))
+
+
+def named_pipelines(start: Path) -> dict[str, str]:
+    """The `[pipelines]` table of the nearest zc.toml, in `start` or above. ZcError when it cannot be read."""
+    for folder in (start, *start.resolve().parents):
+        path = folder / "zc.toml"
+        if path.is_file():
+            try:
+                table = tomllib.loads(path.read_text()).get("pipelines", {})
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+                raise ZcError(f"{path}: {err}") from err
+            wrong = [k for k, v in table.items() if not isinstance(v, str)]
+            if wrong:
+                raise ZcError(f"{path}: pipelines.{wrong[0]} is not a text")
+            return dict(table)
+    return {}
+
+
+def _parse(text: str, named: Mapping[str, str], depth: int) -> list[Pass]:
+    if depth > _MAX_DEPTH:
+        raise ZcError(f"pipeline: '@' names lead in a circle at '{text}'")
+    passes: list[Pass] = []
+    for step in _split(text):
+        if step.startswith("@"):
+            name = step[1:]
+            if name not in named:
+                where = (
+                    f"; zc.toml has {', '.join(sorted(named))}"
+                    if named
+                    else "; there is no [pipelines] in a zc.toml here"
+                )
+                raise ZcError(f"pipeline: no pipeline named '@{name}'{nearest(name, list(named))}{where}")
+            passes.extend(_parse(named[name], named, depth + 1))
+        else:
+            passes.append(_step(step))
+    return passes
+
+
+def _split(text: str) -> list[str]:
+    """The steps: commas inside braces and quotes do not separate."""
+    steps, start, depth, quote = [], 0, 0, ""
+    for i, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote and text[i - 1] != "\\" else quote
+        elif depth and char in "\"'":
+            quote = char
+        elif char in "{}":
+            depth += 1 if char == "{" else -1
+        elif char == "," and depth == 0:
+            steps.append(text[start:i].strip())
+            start = i + 1
+        if depth not in (0, 1):
+            raise ZcError(f"pipeline '{text}': unexpected '{char}' at {i + 1}")
+    if depth or quote:
+        raise ZcError(f"pipeline '{text}': a {'quote' if quote else 'brace'} is not closed")
+    steps.append(text[start:].strip())
+    if not all(steps):
+        raise ZcError(f"pipeline '{text}': a pass name is missing" if text.strip() else "pipeline: it names no pass")
+    return steps
+
+
+def _step(text: str) -> Pass:
+    match = re.match(_NAME, text)
+    if match is None:
+        raise ZcError(f"pipeline: '{text}' does not begin with the name of a pass")
+    name, rest = match.group(), text[match.end() :]
+    cls = find(name)
+    if not rest:
+        given: dict[str, str | None] = {}
+    elif rest.startswith("{") and rest.endswith("}"):
+        given = _brace_options(name, rest[1:-1])
+    elif rest.startswith(":"):
+        given = _colon_options(name, rest[1:])
+    else:
+        raise ZcError(
+            f"pipeline: '{rest}' after '{name}'; options are written {name}:key=value or '{name}{{key=value}}'"
+        )
+    return options.build(cls, given)
+
+
+def _colon_options(name: str, text: str) -> dict[str, str | None]:
+    given: dict[str, str | None] = {}
+    for part in text.split(":"):
+        key, equals, value = part.partition("=")
+        if not key or (equals and not value):
+            raise ZcError(f"pipeline: '{name}:{text}': an option is written key=value")
+        _set(name, given, key, value if equals else None)
+    return given
+
+
+def _brace_options(name: str, text: str) -> dict[str, str | None]:
+    given: dict[str, str | None] = {}
+    pos = 0
+    while text[pos:].strip():
+        match = _BRACE_OPTION.match(text, pos)
+        if match is None or match.end() == pos:
+            raise ZcError(
+                f"pipeline: '{name}{{{text}}}': cannot read '{text[pos:].strip()}'; options are written key=value"
+            )
+        value = match.group(2)
+        if value and value[0] in "\"'":
+            value = re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] == '"' else value[1:-1]
+        _set(name, given, match.group(1), value)
+        pos = match.end()
+    return given
+
+
+def _set(name: str, given: dict[str, str | None], key: str, value: str | None) -> None:
+    if key in given:
+        raise ZcError(f"pipeline: option '{key}' of '{name}' is given twice")
+    given[key] = value
+
+
+def _quote(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

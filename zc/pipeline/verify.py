@@ -1,0 +1,129 @@
+"""Proof at run time: what the model returns before and after a pass, on a few samples."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from zc.errors import CheckFailed
+from zc.execute import Runner, relative_error
+from zc.ir.graph import Array
+from zc.ir.model import Model
+from zc.ir.spec import TensorSpec
+
+TOLERANCE = 1e-5
+"""Largest relative movement of an output that an exact pass may cause, unless float noise itself moves it more."""
+
+_NOISE_ROOM = 4.0
+
+Feeds = list[dict[str, Array]]
+Outputs = list[dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Movement:
+    """How far outputs moved: per output the largest relative error, and over all the signal-to-noise ratio in dB."""
+
+    relative: float
+    sqnr_db: float
+    worst: str
+    """The output that moved most."""
+
+
+@dataclass
+class Prover:
+    """Holds the samples and what the model returned on them last and first."""
+
+    feeds: Feeds
+    original: Outputs
+    last: Outputs
+    noise: dict[str, float] = field(default_factory=dict)
+    """How far each output moves when onnxruntime merely computes it another way."""
+
+    @staticmethod
+    def start(model: Model, feeds: Feeds) -> "Prover":
+        """Run the model as it came. ZcError when onnxruntime does not run it."""
+        outputs = run(model, feeds)
+        return Prover(feeds, outputs, outputs)
+
+    def exact(self, model: Model, name: str) -> Movement:
+        """Check that the outputs are those of before. CheckFailed naming the output that moved too far."""
+        now = run(model, self.feeds)
+        moved = movement(now, self.last)
+        if moved.relative > TOLERANCE:
+            self._allow(model, now, name)
+        self.last = now
+        return moved
+
+    def _allow(self, model: Model, now: Outputs, name: str) -> None:
+        """More than the tolerance: right only where plain float noise moves the output as much."""
+        other = run(model, self.feeds, plain=True)
+        for key in now[0]:
+            moved = max(relative_error(a[key], b[key]) for a, b in zip(now, self.last, strict=True))
+            noise = max(relative_error(a[key], b[key]) for a, b in zip(now, other, strict=True))
+            if moved > max(TOLERANCE, _NOISE_ROOM * noise):
+                raise CheckFailed(
+                    f"{name}: output '{key}' moved by {moved:.2g} relative, the pass promises {TOLERANCE:g}; "
+                    "this is a defect of the pass"
+                )
+
+    def lossy(self, model: Model) -> Movement:
+        """How far the outputs moved from those of before the pass."""
+        now = run(model, self.feeds)
+        moved = movement(now, self.last)
+        self.last = now
+        return moved
+
+    def total(self) -> Movement:
+        """How far they are from those of the model as it came."""
+        return movement(self.last, self.original)
+
+
+def run(model: Model, feeds: Feeds, *, plain: bool = False) -> Outputs:
+    """Outputs for each feed; `plain` without onnxruntime's graph optimisations."""
+    runner = Runner(model, level="off" if plain else "all")
+    return [runner.run(feed) for feed in feeds]
+
+
+def movement(now: Outputs, then: Outputs) -> Movement:
+    """Compare outputs of two runs on the same feeds."""
+    errors: dict[str, float] = {}
+    signal = noise = 0.0
+    for a, b in zip(now, then, strict=True):
+        for key, want in b.items():
+            got = a[key]
+            errors[key] = max(errors.get(key, 0.0), relative_error(got, want))
+            if want.dtype.kind == "f" and got.shape == want.shape:
+                want64, got64 = want.astype(np.float64), got.astype(np.float64)
+                fine = np.isfinite(want64) & np.isfinite(got64)
+                signal += float((want64[fine] ** 2).sum())
+                noise += float(((got64 - want64)[fine] ** 2).sum())
+    worst = max(errors, key=lambda k: errors[k], default="")
+    sqnr = float("inf") if noise == 0 else 10 * np.log10(max(signal, 1e-300) / noise)
+    return Movement(errors.get(worst, 0.0), float(sqnr), worst)
+
+
+def require_same_signature(before: tuple[tuple[TensorSpec, ...], ...], model: Model, name: str) -> None:
+    """CheckFailed when inputs or outputs changed in name, order, type, or in a dimension that was known."""
+    after = signature(model)
+    for kind, old, new in zip(("input", "output"), before, after, strict=True):
+        if [s.name for s in old] != [s.name for s in new]:
+            raise CheckFailed(f"{name}: {kind}s were {[s.name for s in old]} and are {[s.name for s in new]}")
+        for a, b in zip(old, new, strict=True):
+            if a.dtype != b.dtype or not _same_dims(a, b):
+                raise CheckFailed(f"{name}: {kind} '{a.name}' was {a} and is {b}")
+
+
+def signature(model: Model) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Inputs and outputs."""
+    return model.inputs, model.outputs
+
+
+def _same_dims(a: TensorSpec, b: TensorSpec) -> bool:
+    if a.shape is None or b.shape is None:
+        return True
+    return len(a.shape) == len(b.shape) and all(
+        not isinstance(x, int) or x == y for x, y in zip(a.shape, b.shape, strict=True)
+    )
+
+
+__all__ = ["TOLERANCE", "Movement", "Prover", "movement", "require_same_signature", "run", "signature"]
