@@ -184,9 +184,10 @@ def digest(constant: gs.Constant) -> str:
     """sha256 of an initializer's stored bytes (strings: of their UTF-8, length-prefixed), without reading it at once."""
     sha = hashlib.sha256()
     values = constant._values
-    if np.dtype(values.dtype).kind in "OUS":
-        array = values.load() if isinstance(values, LazyValues) else values
-        for item in array.reshape(-1):
+    if np.dtype(values.dtype).kind in "OUS" and not isinstance(values, LazySparse):
+        # Straight from the message: strings that are not UTF-8 have no array.
+        items = values.tensor.string_data if isinstance(values, LazyTensor) else values.reshape(-1)
+        for item in items:
             data = item if isinstance(item, bytes) else str(item).encode()
             sha.update(len(data).to_bytes(8, "little") + data)
     elif isinstance(values, LazySparse):

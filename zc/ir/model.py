@@ -232,9 +232,18 @@ def load(path: str | Path) -> Model:
 
 def from_text(text: str) -> Model:
     """A model from ONNX's text form (`onnx.parser`). ZcError with the place of the mistake."""
+    return Model.from_proto(parse_proto(text))
+
+
+def parse_proto(text: str) -> onnx.ModelProto:
+    """The message that ONNX text says. ZcError with the place of the mistake."""
     try:
-        return Model.from_proto(onnx.parser.parse_model(text))
+        return onnx.parser.parse_model(text)
     except onnx.parser.ParseError as err:
+        said = err.args[0]
+        said = " ".join((said.decode(errors="replace") if isinstance(said, bytes) else str(said)).split())
+        raise ZcError("ONNX text: " + said.removeprefix("[ParseError at position ").replace("]", ":", 1)) from err
+    except (ValueError, IndexError, RuntimeError) as err:  # numbers out of range; text that is no Unicode
         raise ZcError(f"ONNX text: {err}") from err
 
 
@@ -268,4 +277,4 @@ def _spec(tensor: Tensor) -> TensorSpec:
     return TensorSpec(tensor.name, tensor.dtype if is_tensor else None, shape)
 
 
-__all__ = ["Array", "Model", "from_text", "load", "write_atomically"]
+__all__ = ["Array", "Model", "from_text", "load", "parse_proto", "write_atomically"]
