@@ -16,7 +16,7 @@ SOURCES = "a .npz or .npy file, an image folder, a folder of test_data_set_*, or
 
 
 def data_options(name: str = "--data", *, what: str = "Samples", required: bool = False) -> Callable[[F], F]:
-    """Adds `name`, `name-rows` and --prep to a command; the values arrive as data, rows and prep."""
+    """Adds `name`, `name-rows` (--rows for --data) and --prep; the values arrive as data, rows and prep."""
 
     def decorate(command: F) -> F:
         for option in (
@@ -26,7 +26,12 @@ def data_options(name: str = "--data", *, what: str = "Samples", required: bool 
                 help="Preprocessing: imagenet|unit|pm1|raw|caffe, or parts as "
                 "'resize=256 crop=224 scale=255 mean=0.5 std=0.5 layout=nchw color=bgr'.",
             ),
-            click.option(f"{name}-rows", "rows", metavar="A:B", help="Only these rows, as 0:256 or 200: or :100."),
+            click.option(
+                "--rows" if name == "--data" else f"{name}-rows",
+                "rows",
+                metavar="A:B",
+                help="Only these rows, as 0:256 or 200: or :100.",
+            ),
             click.option(name, "data", metavar="DATA", required=required, help=f"{what}: {SOURCES}."),
         ):
             command = option(command)
