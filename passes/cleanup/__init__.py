@@ -1,0 +1,1 @@
+"""Clean-up passes: exact rewrites that leave fewer nodes, weights and names."""
