@@ -9,8 +9,6 @@ from zc.errors import ZcError
 from zc.ir.model import Model, load
 from zc.measure.cost import Cost, count
 
-MODELS = Path(__file__).resolve().parents[2] / ".." / "shared" / "models"
-
 
 def text(body: str, opset: int = 17, extra: str = "") -> Model:
     """A model; a value that is declared without content, `<float[3,4] w>`, is an initializer of zeros."""
@@ -243,9 +241,6 @@ def test_an_unknown_operator_with_weights_is_reported():
         ("squeezenet10_imagenet", 1_248_424, 861_339_936),
     ],
 )
-def test_known_models_cost_what_the_papers_say(name: str, params: int, macs: int):
-    path = MODELS / f"{name}.onnx"
-    if not path.exists():
-        pytest.skip("../shared/models is absent")
-    cost = count(load(path))
+def test_known_models_cost_what_the_papers_say(shared: Path, name: str, params: int, macs: int):
+    cost = count(load(shared / "models" / f"{name}.onnx"))
     assert (cost.params, cost.macs) == (params, macs)

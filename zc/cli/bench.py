@@ -9,7 +9,7 @@ from zc.cli.options import data_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from zc.data import Feed, Samples
+    from zc.data import Samples
     from zc.ir.model import Model
     from zc.measure.latency import Latency
 
@@ -61,7 +61,8 @@ def command(
     samples = _samples(loaded[0], data, rows, prep, batch, dims)
     for text in () if samples.synthetic else samples.notes:
         tables.note(text)
-    feeds = _feeds(samples, batch)
+    samples = _whole_batches(samples, batch)
+    feeds = list(samples.batches(batch))
     run_rows = samples.batch or (None if samples.reader.whole else batch)
     with tracker() as track:
         results = bench(loaded, feeds, repeats=repeats, threads=threads, budget=budget, batch=run_rows, track=track)
@@ -75,7 +76,6 @@ def command(
 def _samples(
     model: "Model", data: str | None, rows: str | None, prep: str | None, batch: int, dims: tuple[str, ...]
 ) -> "Samples":
-    from zc.cli.dims import sizes
     from zc.cli.options import load_data
     from zc.data import synthesize
     from zc.errors import ZcError
@@ -83,23 +83,40 @@ def _samples(
     if data is None:
         if rows or prep:
             raise ZcError("--rows and --prep speak of samples, but --data DATA is not given")
-        return synthesize(model.inputs, batch, dims=sizes(dims))
+        return synthesize(model.inputs, batch, dims=_sizes(model, dims))
     if dims:
         raise ZcError("--dim is for synthetic samples; those of --data have sizes of their own")
     return load_data(model.inputs, data, rows, prep)
 
 
-def _feeds(samples: "Samples", batch: int) -> "list[Feed]":
-    """At most eight batches of the full size: enough to vary, few enough to hold."""
-    from itertools import islice
-
+def _whole_batches(samples: "Samples", batch: int) -> "Samples":
+    """At most eight batches, all of the full size: enough to vary, few enough to hold."""
     from zc.errors import ZcError
 
-    if not samples.reader.whole and samples.batch is None:
-        if samples.rows < batch:
-            raise ZcError(f"{samples.origin}: {samples.rows} rows do not fill a batch of {batch}; give more or --batch")
-        samples = samples.take(0, samples.rows - samples.rows % batch)
-    return list(islice(samples.batches(batch), 8))
+    if samples.reader.whole or samples.batch is not None:
+        return samples.take(0, min(samples.rows, 8 * (samples.batch or 1)))
+    if samples.rows < batch:
+        raise ZcError(f"{samples.origin}: {samples.rows} rows do not fill a batch of {batch}; give more or --batch")
+    return samples.take(0, min(samples.rows - samples.rows % batch, 8 * batch))
+
+
+def _sizes(model: "Model", dims: tuple[str, ...]) -> dict[str, int]:
+    """Sizes for synthetic samples; ZcError for a name that is no open dimension besides the batch."""
+    from zc.cli.dims import sizes
+    from zc.data.batching import batching
+    from zc.errors import ZcError
+
+    found = sizes(dims)
+    axes = batching(model.inputs).axes
+    places = ((dim, axis == axes[spec.name]) for spec in model.inputs for axis, dim in enumerate(spec.shape or ()))
+    names = {dim for dim, is_batch in places if isinstance(dim, str) and not is_batch}
+    for name, size in found.items():
+        if name not in names or size < 1:
+            inputs = ", ".join(str(spec) for spec in model.inputs)
+            raise ZcError(
+                f"--dim {name}={size}: not a size of an open dimension; the inputs are {inputs} (see --batch)"
+            )
+    return found
 
 
 def _print(results: "Sequence[Latency]", origin: str) -> None:

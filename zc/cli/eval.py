@@ -89,9 +89,9 @@ def command(
         _print(scores, differences, samples.origin)
     for name, score, difference in zip(models[1:], scores[1:], differences, strict=True):
         if allowed is not None and missed(difference.value, score.higher_is_better, allowed):
+            worse = f"{abs(difference.value):.4g}{_points(score.unit)}"
             raise GateMissed(
-                f"{name}: {metric} is worse than that of {models[0]} by {abs(difference.value):.4g}{_points(score.unit)}; "
-                f"at most {allowed:g} is allowed"
+                f"{name}: {metric} is worse by {worse} than that of {models[0]}; at most {allowed:g} is allowed"
             )
 
 

@@ -53,22 +53,27 @@ def command(model: str, per_layer: bool, dims: tuple[str, ...], as_json: bool) -
 
 
 def _facts(name: str, file_bytes: int, cost: "Cost") -> list[tuple[str, str]]:
-    from zc.cli.tables import si
-
     if cost.macs is None:
         least = f"at least {cost.known_macs:,}" if cost.known_macs else "not known"
-        macs = f"{least}; {len(cost.unknown)} layers cannot be counted"
+        number = len(cost.unknown)
+        macs = f"{least}; {number} layer{'s' if number > 1 else ''} cannot be counted"
     else:
-        macs = f"{cost.macs:,} ({si(cost.macs)}), batch 1"
+        macs = f"{_with_si(cost.macs)}, batch 1"
     return [
         ("model", name),
-        ("parameters", f"{cost.params:,} ({si(cost.params)})"),
+        ("parameters", _with_si(cost.params)),
         ("MACs", macs),
         ("weights", f"{cost.bytes:,} bytes"),
         ("file", f"{file_bytes:,} bytes"),
         ("nodes", f"{cost.nodes:,}"),
         ("operators", ", ".join(f"{op} {number}" for op, number in cost.ops.items()) or "none"),
     ]
+
+
+def _with_si(number: int) -> str:
+    from zc.cli.tables import si
+
+    return f"{number:,} ({si(number)})" if number >= 1000 else str(number)
 
 
 def _row(layer: "LayerCost", total: int) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from zc.measure.moments import Moments
 
 Outputs = Mapping[str, Array]
 _HELD_LIMIT = 1 << 30
+_ONE_CLASS = 20
 
 
 class Gauge(Protocol):
@@ -71,6 +72,7 @@ class RowGauge:
         self.moments = Moments(metric.columns * len(models))
         self._shifted = {-1: np.zeros(len(models)), 1: np.zeros(len(models))}
         self._seen = 0
+        self._classes: set[int] = set()
 
     def add(self, outputs: Sequence[Outputs], reference: Outputs | None, labels: Array | None, rows: int) -> None:
         """See `Gauge`."""
@@ -98,9 +100,11 @@ class RowGauge:
         return b - a, self.moments.error_of(lambda mean: other(mean) - first(mean)) if np.isfinite(b - a) else None
 
     def notes(self, model: int) -> tuple[str, ...]:
-        """A label offset that would give a far better figure is told, and never applied."""
+        """Labels that are all one class; a label offset that would give a far better figure (never applied)."""
         if self.metric.truth != "labels" or not self._seen:
             return ()
+        if len(self._classes) == 1 and self._seen >= _ONE_CLASS and model == 0:
+            return (f"all {self._seen} rows have the same label: {self.metric.name} says little",)
         own = self.value(model)[0]
         for shift, hits in self._shifted.items():
             other = 100 * float(hits[model]) / self._seen
@@ -124,6 +128,8 @@ class RowGauge:
             raise ZcError(f"{where}: has {len(scores)} rows for {len(labels)} labels; there must be one label a row")
         classes = scores.shape[1]
         ids = class_ids(labels, self.offset, classes, where)
+        if len(self._classes) < 2:
+            self._classes.update(ids.tolist())
         for shift, hits in self._shifted.items():
             moved = ids + shift
             inside = (moved >= 0) & (moved < classes)
