@@ -83,6 +83,12 @@ def test_what_is_wrong_is_said_and_exit_2(
     assert words in done.err
 
 
+def test_a_drop_from_an_infinite_figure_is_refused(zc: Callable[..., Any], models: list[Path], data: Path):
+    done = zc("eval", *models, "--data", data, "--metric", "sqnr", "--max-drop", "1")
+    assert done.code == 2
+    assert "no drop from it can be told" in done.err
+
+
 def test_missing_labels_lead_to_agree(zc: Callable[..., Any], models: list[Path], tmp_path: Path):
     np.savez(tmp_path / "plain.npz", x=np.eye(4, dtype=np.float32))
     done = zc("eval", models[0], "--data", tmp_path / "plain.npz")

@@ -70,3 +70,10 @@ def test_a_file_that_is_no_model_is_one_line_and_exit_2(zc: Callable[..., Any], 
     for name in ("junk.onnx", "absent.onnx", "."):
         done = zc(command, tmp_path / name)
         assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+
+
+@pytest.mark.parametrize("command", ["stats", "eval", "bench"])
+def test_help_shows_examples_a_line_each(zc: Callable[..., Any], command: str):
+    lines = [line.strip() for line in zc(command, "--help").out.splitlines()]
+    assert "Examples:" in lines
+    assert sum(line.startswith(f"zc {command} ") for line in lines) >= 3

@@ -1,0 +1,271 @@
+"""`zc opt` as its user meets it: what it writes, what it says, and what it never damages."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from zc.ir.model import from_text, load
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden_models"
+DIGITS = GOLDEN / "digits_cnn.onnx"
+CALIB = GOLDEN / "digits_calib.npz"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "strip_softmax.py"
+
+SMALL = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,4] x) => (float[N,4] y) <float[4] b = {1.0, 2.0, 3.0, 4.0}> {
+    i = Identity (x)
+    h = Add (i, b)
+    y = Softmax <axis=-1> (h)
+}"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.onnx"
+    from_text(SMALL).save(path)
+    return path
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An output file that exists already and must survive every failure."""
+    path = tmp_path / "out.onnx"
+    path.write_bytes(b"precious")
+    return path
+
+
+def test_the_main_job(zc, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    done = zc("opt", DIGITS, "-p", "prune:ratio=0.3,quantize", "--calib", CALIB, "-o", out)
+    assert done.code == 0, done.err
+    assert out.stat().st_size < 0.5 * DIGITS.stat().st_size
+    x = np.load(GOLDEN / "digits_test.npz")
+    logits = ort.InferenceSession(out).run(None, {"input": x["x"]})[0]
+    assert logits.shape == (500, 10)
+    assert "clean,prune:ratio=0.3,clean,quantize" in done.err
+
+
+def test_the_same_input_gives_the_same_bytes(zc, tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx"):
+        assert zc("opt", DIGITS, "-p", "prune,quantize", "--calib", CALIB, "-o", tmp_path / name).code == 0
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+
+
+def test_replay_makes_the_same_model(zc, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    zc("opt", DIGITS, "-p", "quantize", "--calib", CALIB, "--calib-rows", "0:64", "-o", out)
+    assert zc("replay", out, "--source", DIGITS, "--calib", CALIB).code == 0
+    wrong = zc("replay", out, "--source", DIGITS, "--calib", GOLDEN / "digits_test.npz")
+    assert (wrong.code, "are not those that were used" in wrong.err) == (2, True)
+    other = zc("replay", out, "--source", GOLDEN / "digits_cnn_bn.onnx", "--calib", CALIB)
+    assert (other.code, "is not the file" in other.err) == (2, True)
+
+
+def test_without_samples_the_user_is_told(zc, tmp_path: Path) -> None:
+    done = zc("opt", DIGITS, "-p", "quantize", "-o", tmp_path / "out.onnx")
+    assert done.code == 0
+    assert "SYNTHETIC" in done.err
+
+
+def test_a_custom_pass_from_a_file(zc, small: Path, out: Path) -> None:
+    done = zc("opt", small, "--plugin", EXAMPLE, "-p", "strip-softmax", "-o", out)
+    assert done.code == 0
+    assert [n.op for n in load(out).graph.nodes] == ["Identity", "Add"]
+
+
+def test_a_pass_of_an_installed_package(zc, tmp_path: Path, out: Path) -> None:
+    pytest.importorskip("zc_negate", reason="tests/plugin is not installed: pip install ./tests/plugin")
+    from_text(SMALL.replace("Add", "Sub")).save(tmp_path / "sub.onnx")
+    assert zc("opt", tmp_path / "sub.onnx", "-p", "sub-to-add", "-o", out).code == 0
+    assert [n.op for n in load(out).graph.nodes] == ["Identity", "Add", "Softmax"]
+
+
+def test_a_missed_gate_writes_nothing(zc, tmp_path: Path, out: Path) -> None:
+    done = zc(
+        "opt", DIGITS, "-p", "prune:ratio=0.9", "--eval", GOLDEN / "digits_test.npz", "--max-drop", "0.5%", "-o", out
+    )
+    assert done.code == 3
+    assert "at most 0.5 was allowed" in done.err
+    assert out.read_bytes() == b"precious"
+
+
+def test_json_holds_every_pass(zc, tmp_path: Path) -> None:
+    zc("opt", DIGITS, "-p", "clean", "-o", tmp_path / "o.onnx", "--json", tmp_path / "r.json")
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert [p["name"] for p in report["passes"]] == ["clean"]
+    assert report["total"]["relative"] <= 1e-5
+
+
+def test_dumps_and_prints(zc, tmp_path: Path) -> None:
+    done = zc("opt", DIGITS, "-p", "clean,dce", "--dump-ir", tmp_path / "ir", "--print-after", "dce")
+    assert done.code == 0
+    assert sorted(p.name for p in (tmp_path / "ir").iterdir()) == ["00-clean.txt", "01-dce.txt"]
+    assert done.out.startswith("// after 1 dce\n")
+
+
+def test_a_dry_run_shows_the_effective_pipeline(zc) -> None:
+    done = zc("opt", "missing.onnx", "-p", "prune,quantize", "--dry-run")
+    assert (done.code, done.out.strip()) == (0, "clean,prune,clean,quantize")
+
+
+def test_external_data_beside_the_output(zc, tmp_path: Path) -> None:
+    out = tmp_path / "big.onnx"
+    assert zc("opt", DIGITS, "-p", "clean", "-o", out, "--external-data").code == 0
+    assert (tmp_path / "big.onnx.data").stat().st_size > 50_000
+    assert out.stat().st_size < 20_000
+    assert load(out).to_proto() is not None
+
+
+def damaged(path: Path, how: str) -> Path:
+    data = DIGITS.read_bytes()
+    made = {
+        "truncated": data[: len(data) // 2],
+        "random": np.random.default_rng(0).bytes(5000),
+        "empty": b"",
+        "text": b"hello, I am no model\n",
+    }
+    path.write_bytes(made[how])
+    return path
+
+
+def assert_refused(done, out: Path, *words: str) -> None:
+    """Exit 2, one line on stderr that holds the words, nothing written."""
+    assert done.code == 2, done
+    lines = [line for line in done.err.splitlines() if line.startswith("zc: ")]
+    assert len(lines) == 1, done.err
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in lines[0]
+    assert out.read_bytes() == b"precious"
+    assert [p.name for p in out.parent.iterdir() if p.name.startswith((".", "zc-repro"))] == []
+
+
+@pytest.mark.parametrize("how", ["truncated", "random", "empty", "text"])
+def test_a_damaged_model(zc, tmp_path: Path, out: Path, how: str) -> None:
+    bad = damaged(tmp_path / "bad.onnx", how)
+    assert_refused(zc("opt", bad, "-p", "clean", "-o", out), out, "bad.onnx")
+
+
+def test_a_missing_model(zc, tmp_path: Path, out: Path) -> None:
+    assert_refused(zc("opt", tmp_path / "no.onnx", "-p", "clean", "-o", out), out, "no such file")
+
+
+def test_a_folder(zc, tmp_path: Path, out: Path) -> None:
+    assert_refused(zc("opt", tmp_path, "-p", "clean", "-o", out), out, "folder")
+
+
+def test_an_output_that_cannot_be_written(zc, small: Path, tmp_path: Path, out: Path) -> None:
+    done = zc("opt", small, "-p", "clean", "-o", tmp_path / "none" / "o.onnx")
+    assert_refused(done, out, "cannot be written")
+    assert_refused(zc("opt", small, "-p", "clean", "-o", tmp_path), out, "must end in .onnx")
+
+
+def test_the_output_may_not_be_the_input(zc, small: Path, out: Path) -> None:
+    before = small.read_bytes()
+    assert_refused(zc("opt", small, "-p", "clean", "-o", small), out, "is the input itself")
+    assert small.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SMALL.replace("Softmax", "Softmaxx"), ["Softmaxx"]),
+        (SMALL.replace('"" : 17', '"" : 9999'), ["9999"]),
+        (SMALL.replace('"" : 17', '"" : 3').replace("<axis=-1>", ""), ["3"]),
+    ],
+)
+def test_unknown_operators_and_opsets(zc, tmp_path: Path, out: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "odd.onnx"
+    from_text(text).save(path)
+    assert_refused(zc("opt", path, "-p", "clean", "-o", out), out, *words)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "words"),
+    [
+        ("quantise", ["unknown pass 'quantise'", "did you mean 'quantize'"]),
+        ("prune:ration=0.3", ["no option 'ration'", "did you mean 'ratio'"]),
+        ("prune:ratio=much", ["'ratio' takes number"]),
+        ("prune:ratio=1.5", ["ratio"]),
+        ("prune:skip=/nothing/like/this", ["/nothing/like/this"]),
+        ("quantize:skip=/nothing/like/this", ["/nothing/like/this"]),
+    ],
+)
+def test_mistakes_in_the_pipeline(zc, out: Path, pipeline: str, words: list[str]) -> None:
+    assert_refused(zc("opt", DIGITS, "-p", pipeline, "--calib", CALIB, "-o", out), out, *words)
+
+
+def arrays(case: str) -> dict[str, np.ndarray]:
+    x = np.load(CALIB)["x"][:8].copy()
+    if case == "nan":
+        x[3, 0, 2, 2] = np.nan
+    return {
+        "names": {"picture": x, "other": x},
+        "shape": {"input": x[:, :, :7]},
+        "dtype": {"input": np.array(["a"] * 8)},
+        "nan": {"input": x},
+        "empty": {"input": x[:0]},
+    }[case]
+
+
+@pytest.mark.parametrize("case", ["names", "shape", "dtype", "nan", "empty"])
+def test_wrong_calibration_data(zc, tmp_path: Path, out: Path, case: str) -> None:
+    np.savez(tmp_path / "calib.npz", **arrays(case))
+    done = zc("opt", DIGITS, "-p", "quantize", "--calib", tmp_path / "calib.npz", "-o", out)
+    assert_refused(done, out, "calib.npz")
+
+
+def test_missing_calibration_data(zc, tmp_path: Path, out: Path) -> None:
+    assert_refused(zc("opt", DIGITS, "-p", "quantize", "--calib", tmp_path / "no.npz", "-o", out), out, "no.npz")
+    done = zc("opt", DIGITS, "-p", "quantize", "--calib", CALIB, "--calib-rows", "0:9999", "-o", out)
+    assert_refused(done, out, "9999")
+
+
+def test_nan_in_a_weight(zc, tmp_path: Path, out: Path) -> None:
+    model = load(DIGITS)
+    weight = next(c for c in model.constants() if len(c.shape) == 4)
+    values = weight.values.copy()
+    values[0, 0, 0, 0] = np.nan
+    weight.values = values
+    model.save(tmp_path / "nan.onnx")
+    for pipeline in ("prune", "quantize"):
+        done = zc("opt", tmp_path / "nan.onnx", "-p", pipeline, "--calib", CALIB, "-o", out)
+        assert_refused(done, out, weight.name)
+
+
+@pytest.mark.parametrize("location", ["missing.bin", "../outside.bin", "/etc/hostname"])
+def test_external_data_missing_or_outside(zc, tmp_path: Path, out: Path, location: str) -> None:
+    (tmp_path / "outside.bin").write_bytes(bytes(64))
+    proto = onnx.parser.parse_model(SMALL)
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("float_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "ext.onnx").write_bytes(proto.SerializeToString())
+    assert_refused(zc("opt", tmp_path / "m" / "ext.onnx", "-p", "clean", "-o", out), out, location)
+
+
+def test_dynamic_shapes_everywhere_work(zc, tmp_path: Path, out: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,C,H,W] x) => (float[N,M,P,Q] y) <float[4,3,1,1] w = {1,2,3,4,5,6,7,8,9,10,11,12}> {
+        h = Conv <kernel_shape=[1,1]> (x, w)
+        y = Relu (h)
+    }"""
+    from_text(text).save(tmp_path / "dynamic.onnx")
+    done = zc("opt", tmp_path / "dynamic.onnx", "-p", "prune,quantize", "-o", out)
+    assert done.code == 0, done.err
+    assert ort.InferenceSession(out).run(None, {"x": np.zeros((1, 3, 5, 7), np.float32)})[0].shape == (1, 4, 5, 7)
+
+
+def test_options_that_speak_of_nothing_are_refused(zc, small: Path, out: Path) -> None:
+    assert_refused(zc("opt", small, "-p", "clean", "--prep", "unit", "-o", out), out, "--calib DATA is not given")
+    assert_refused(zc("opt", small, "-p", "clean", "--max-drop", "1", "-o", out), out, "--eval")
+    assert_refused(zc("opt", small, "-p", "clean"), out, "-o OUT.onnx")
+    assert_refused(zc("opt", small, "-p", "clean", "--print-after", "prune", "-o", out), out, "no such pass")
