@@ -37,7 +37,7 @@ def command(
     dims: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    r"""Measure how long a run takes, of several models turn by turn so that the ratio can be trusted.
+    """Measure how long a run takes, of several models turn by turn so that the ratio can be trusted.
 
     The time is a median: of processor time with one thread, which other programs do not disturb, of elapsed time with
     several. The ratio is to the first model, from runs that stood side by side; below 1 is faster. It ends when the

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 @click.argument("models", metavar="MODEL.onnx [MODEL2.onnx ...]", nargs=-1, required=True)
 @data_options("--data", what="Samples to evaluate on", required=True)
 @click.option(
-    "--metric", default="top1", show_default=True, help="top1|top5|agree|sqnr|mse|mae|psnr|cosine|pkg:function."
+    "--metric",
+    default="top1",
+    show_default=True,
+    help="top1, top5, agree, sqnr, mse, mae, psnr, cosine or pkg:function.",
 )
 @click.option("--reference", metavar="REF.onnx", help="Model that agree, sqnr, mse, ... compare with.")
 @click.option("--label-offset", default=0, show_default=True, help="Added to the labels (a background class first: 1).")
@@ -37,7 +40,7 @@ def command(
     max_drop: str | None,
     as_json: bool,
 ) -> None:
-    r"""Measure how accurate models are, in one streaming pass over the samples.
+    """Measure how accurate models are, in one streaming pass over the samples.
 
     Several models see the same rows, so that the difference from the first is far surer than each figure: its standard
     error is shown. Without --reference, the first of several models is what agree, sqnr, mse, mae, psnr and cosine
@@ -53,6 +56,8 @@ def command(
       zc eval model.onnx int8.onnx --data test.npz --max-drop 0.5%
       zc eval model.onnx --data pairs.npz --metric my_metrics:spearman
     """
+    from math import isfinite
+
     from zc.cli import tables
     from zc.cli.gates import missed, points
     from zc.cli.options import load_data
@@ -88,6 +93,11 @@ def command(
     else:
         _print(scores, differences, samples.origin)
     for name, score, difference in zip(models[1:], scores[1:], differences, strict=True):
+        if allowed is not None and not isfinite(difference.value):
+            raise ZcError(
+                f"--max-drop: {metric} of {models[0]} is {scores[0].value:g}, so no drop from it can be told; give "
+                "--reference, or gate on agree"
+            )
         if allowed is not None and missed(difference.value, score.higher_is_better, allowed):
             worse = f"{abs(difference.value):.4g}{_points(score.unit)}"
             raise GateMissed(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(model: str, per_layer: bool, dims: tuple[str, ...], as_json: bool) -> None:
-    r"""Count what a model costs: parameters, multiply-accumulates (MACs), bytes of weights, operators.
+    """Count what a model costs: parameters, multiply-accumulates (MACs), bytes of weights, operators.
 
     Parameters are the elements of float and quantised weights, each counted once. MACs are those of convolutions,
     matrix products, recurrent layers and attention, for a batch of 1. What cannot be counted is listed with the
