@@ -8,7 +8,10 @@ QuantType = Literal["uint8", "int8"]
 
 @dataclass(frozen=True)
 class Target:
-    """What the quantiser and the pruner need to know of a place of deployment."""
+    """What the quantiser and the pruner need to know of a place of deployment.
+
+    Operators are standard ONNX ones, by name. An operator that is in none of the tables stays float.
+    """
 
     name: str
     activations: QuantType = "uint8"
@@ -21,18 +24,26 @@ class Target:
     """One weight scale for each output channel?"""
     integer_bias: bool = True
     """Is the bias stored as int32 (scale sx*sw), rather than in float?"""
+    weighted_ops: frozenset[str] = frozenset()
+    """Operators with int8 kernels for a constant weight: they are why a model is quantised."""
+    float_output_ops: frozenset[str] = frozenset()
+    """Those of `weighted_ops` whose int8 kernel can put out float, so that no value behind them need be quantised."""
     integer_ops: frozenset[str] = frozenset()
-    """Operators with int8 kernels."""
+    """Other operators with int8 kernels, which round their output to codes anew: worth it between weighted ones."""
     tied_ops: frozenset[str] = frozenset()
-    """Operators whose inputs and output share one scale."""
+    """Those of `integer_ops` whose inputs and output share one scale."""
     transparent_ops: frozenset[str] = frozenset()
-    """Operators that only move codes about."""
+    """Operators that only move codes about or choose among them: they run on the codes themselves, with one scale."""
     absorbed_activations: frozenset[str] = frozenset()
     """Activations that the range of the preceding operator's output already expresses."""
-    float_ops: frozenset[str] = frozenset()
-    """Operators that stay float although a kernel may exist: they lose too much on 8 bits."""
+    lookup_ops: frozenset[str] = frozenset()
+    """Operators that pick rows of a constant table, which may hold codes (embeddings)."""
+    float_ops: dict[str, str] = field(default_factory=dict)
+    """Operators that stay float although one might expect an int8 form, and why."""
     min_opset: int = 13
     """Lowest default opset that its Q/DQ form needs (13: per-channel)."""
+    integer_runtime_ops: frozenset[str] = frozenset()
+    """How the place calls the int8 forms of weighted operators in the graph that it really runs."""
     channel_step: int = 1
     """Widths that are a multiple of this run best."""
     session: dict[str, str] = field(default_factory=dict)

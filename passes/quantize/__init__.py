@@ -1,0 +1,1 @@
+"""Quantisation: from float weights and activations to 8-bit integers."""

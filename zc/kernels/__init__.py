@@ -1,0 +1,1 @@
+"""Numba kernels, each with a NumPy twin that specifies it."""

@@ -1,0 +1,48 @@
+"""ONNX Runtime on a CPU (x86-64): uint8 activations, int8 weights, as Q/DQ that the default session fuses.
+
+The tables say what onnxruntime 1.32 was seen to fuse; the tests of this package load each form and look again.
+"""
+
+from zc.target import Target
+
+TARGET = Target(
+    name="ort-cpu",
+    # int8 activations fuse only in part and then run on slow kernels.
+    activations="uint8",
+    symmetric_activations=False,
+    weights="int8",
+    per_channel=True,
+    integer_bias=True,
+    weighted_ops=frozenset({"Conv", "Gemm", "MatMul"}),
+    # QGemm and MatMulIntegerToFloat; a Conv whose output is not quantised stays float.
+    float_output_ops=frozenset({"Gemm", "MatMul"}),
+    integer_ops=frozenset(
+        {"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Where"}
+    ),
+    # QLinearConcat takes differing scales, but with one scale it only copies.
+    tied_ops=frozenset({"Concat"}),
+    transparent_ops=frozenset(
+        {
+            *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Expand", "Tile"),
+            *("Slice", "Split", "Gather", "Pad", "DepthToSpace", "MaxPool", "Resize", "Relu", "Clip"),
+        }
+    ),
+    absorbed_activations=frozenset({"Relu", "Clip"}),
+    lookup_ops=frozenset({"Gather"}),
+    float_ops={
+        "ConvTranspose": "onnxruntime has no int8 kernel for it that Q/DQ fuses into",
+        "LSTM": "onnxruntime has no static int8 kernel for it",
+        "GRU": "onnxruntime has no static int8 kernel for it",
+        "RNN": "onnxruntime has no static int8 kernel for it",
+        "Softmax": "8 bits cannot hold likelihoods that differ by orders of magnitude",
+    },
+    integer_runtime_ops=frozenset(
+        {
+            *("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "MatMulInteger", "ConvInteger"),
+            *("DynamicQuantizeMatMul",),
+        }
+    ),
+    min_opset=13,
+    channel_step=16,
+)
+"""The default place of deployment."""

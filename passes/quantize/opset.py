@@ -1,0 +1,32 @@
+"""Raise the operator set of a model, where the Q/DQ form of the target needs a later one."""
+
+import onnx
+from onnx import version_converter
+
+from zc.errors import ZcError
+from zc.ir.model import Model
+
+
+def raise_opset(model: Model, lowest: int) -> bool:
+    """Convert the model to the default operator set `lowest` if it has an earlier one. True if it was converted.
+
+    Weights pass through one message. ZcError with the converter's reason when it cannot.
+    """
+    if model.opset >= lowest:
+        return False
+    try:
+        converted = version_converter.convert_version(model.to_proto(), lowest)
+        onnx.checker.check_model(converted)
+    except ZcError:
+        raise
+    except Exception as err:  # the converter raises whatever its adapters do
+        why = " ".join(str(err).split())[:200]
+        raise ZcError(
+            f"{model.name}: opset {model.opset} has no per-channel Q/DQ and cannot be raised to {lowest}: {why}; "
+            "export the model again with a later opset"
+        ) from err
+    new = Model.from_proto(converted, model.path)
+    new.metadata, new.notes = model.metadata, (*model.notes, f"opset {model.opset} raised to {lowest}")
+    new.domain, new.version, new.doc, new.training = model.domain, model.version, model.doc, model.training
+    model.take(new)
+    return True

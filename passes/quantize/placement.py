@@ -1,0 +1,322 @@
+"""Placement: which values carry codes, which of them share a scale, what stays float and why.
+
+The rule, in three sweeps over the graph:
+
+1. A weighted operator (Conv, Gemm, MatMul with a constant weight) runs in integers wherever the target has a kernel.
+   It is what pays. An activation right behind it (Relu, Clip) is absorbed: ranges are taken after it, never before.
+2. Forward: what such an operator puts out are codes; operators that only move codes about run on the codes, and an
+   operator between codes (a residual Add, a Concat, a pool) may run in integers too.
+3. Backward: it does so only if another weighted operator needs its result in codes. Otherwise rounding it anew would
+   cost accuracy and buy nothing. So the tail of a net (Softmax, box decoding) and everything between the matrix
+   products of a transformer (LayerNorm, Softmax, GELU, the residual stream) stay float without being named.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+
+from zc.ir.graph import Graph, Node, Tensor, attribute, describe, fixed_value
+from zc.passes.quantize.sites import Site, match_site
+from zc.target import Target
+
+Bounds = tuple[float, float]
+FREE: Bounds = (-np.inf, np.inf)
+
+
+@dataclass(eq=False)
+class Group:
+    """Values that share one scale. `measured` are those whose range calibration must find."""
+
+    members: list[Tensor] = field(default_factory=list)
+    measured: list[Tensor] = field(default_factory=list)
+    bounds: Bounds = FREE
+    """What absorbed activations guarantee of the values."""
+
+
+@dataclass(eq=False)
+class Placement:
+    """The abstract assignment, before ranges are known and before anything is written. Lists are in graph order."""
+
+    graph: Graph
+    sites: list[Site]
+    integer: list[Node]
+    """Other operators that round their output to codes anew."""
+    transparent: list[Node]
+    """Operators that run on the codes of their first input."""
+    absorbed: dict[int, list[Node]]
+    """By id of a value with codes: the activations between the operator that computes it and the value."""
+    groups: dict[int, Group]
+    """By id of each value with codes."""
+    native: set[int]
+    """Ids of the values whose producer puts out codes; the others are rounded where an integer operator reads them."""
+    kept_values: set[int]
+    """Ids of the values that something outside the scope's nodes reads: its outputs, and what bodies inside it take."""
+    declined: list[tuple[str, str]]
+    around: list[Graph] = field(default_factory=list)
+    """The scopes around this one, whose initializers it may read."""
+
+    def measured(self) -> list[Tensor]:
+        """The values whose range calibration must find, each once."""
+        unique = {id(g): g for g in self.groups.values()}
+        return [t for g in unique.values() for t in g.measured]
+
+
+def place(graph: Graph, target: Target, keep_float: Callable[[Node], str | None]) -> Placement:
+    """Decide for every node and value of one scope. `graph.nodes` must be sorted.
+
+    keep_float: the reason why the user wants a node float, or None.
+    """
+    return _Placer(graph, target, keep_float).run()
+
+
+class _Placer:
+    def __init__(self, graph: Graph, target: Target, keep_float: Callable[[Node], str | None]) -> None:
+        self.graph, self.target, self.keep_float = graph, target, keep_float
+        self.nodes = [cast(Node, n) for n in graph.nodes]
+        self.outputs = {id(t) for t in graph.outputs}
+        self.outer = {id(t) for n in graph.nodes for body in n.subgraphs(recursive=True) for t in _reads(body)}
+        self.sites: dict[int, Site] = {}
+        self.ends: dict[int, Tensor] = {}  # by id of a node: its output after absorbed activations
+        self.absorbed: dict[int, list[Node]] = {}
+        self.bounds: dict[int, Bounds] = {}
+        self.gone: set[int] = set()  # absorbed nodes
+        self.declined: list[tuple[str, str]] = []
+        self.float_because: dict[int, str] = {}
+
+    def run(self) -> Placement:
+        for node in self.nodes:
+            self._match(node)
+        native = self._forward()
+        needed = self._backward(native)
+        kept, native = self._settle(native, needed)
+        groups = self._group(kept, native)
+        self._explain(kept)
+        integer = [n for n in self.nodes if id(n) in kept and n.op in self.target.integer_ops]
+        moving = [n for n in self.nodes if id(n) in kept and n.op in self.target.transparent_ops]
+        sites = [self.sites[id(n)] for n in self.nodes if id(n) in self.sites]
+        absorbed = {k: v for k, v in self.absorbed.items() if k in native}
+        return Placement(
+            self.graph, sites, integer, moving, absorbed, groups, native, self.outputs | self.outer, self.declined
+        )
+
+    # ---- matching
+
+    def _match(self, node: Node) -> None:
+        """Find sites, and the activations that each operator with an int8 kernel absorbs."""
+        if id(node) in self.gone or not node.standard:
+            return
+        why = self.keep_float(node)
+        if why is not None:
+            self.float_because[id(node)] = why
+            if node.op in self.target.weighted_ops | self.target.integer_ops:
+                self.declined.append((describe(node), why))
+        elif node.op in self.target.weighted_ops:
+            site = match_site(node, self.graph, self.target)
+            if isinstance(site, str):
+                self.declined.append((describe(node), f"{node.op} stays float: {site}"))
+                return
+            self.sites[id(node)] = site
+            self._absorb(node)
+        elif node.op in self.target.integer_ops:
+            self._absorb(node)
+
+    def _absorb(self, node: Node) -> None:
+        value, chain, bounds = node.outputs[0], [], FREE
+        while id(value) not in self.outputs | self.outer and len(value.outputs) == 1:
+            after = cast(Node, value.outputs[0])
+            limits = activation_bounds(after, self.graph)
+            if after.op not in self.target.absorbed_activations or limits is None or self.keep_float(after):
+                break
+            chain.append(after)
+            bounds = (max(bounds[0], limits[0]), min(bounds[1], limits[1]))
+            value = after.outputs[0]
+        self.ends[id(node)] = value
+        if chain:
+            self.absorbed[id(value)], self.bounds[id(value)] = chain, bounds
+            self.gone.update(id(n) for n in chain)
+
+    # ---- codes forward, need backward
+
+    def _forward(self) -> set[int]:
+        """Ids of the values that could be put out as codes."""
+        native: set[int] = set()
+        for node in self.nodes:
+            if id(node) in self.gone or id(node) in self.float_because or not node.standard:
+                continue
+            integer = node.op in self.target.integer_ops and self._codes_in(node, native)
+            if id(node) in self.sites or integer:
+                native.add(id(self.ends[id(node)]))
+            elif (
+                node.op in self.target.transparent_ops
+                and id(node.inputs[0]) in native
+                and moves_codes(node, self.graph) is None
+            ):
+                native.update(id(t) for t in node.outputs if t.name)
+        return native
+
+    def _codes_in(self, node: Node, native: set[int]) -> bool:
+        """Are all data inputs of an integer operator codes, or numbers that one code represents exactly?"""
+        data = data_inputs(node)
+        return any(id(t) in native for t in data) and all(
+            id(t) in native or (node.op in {"Add", "Mul"} and is_number(t, self.graph)) for t in data
+        )
+
+    def _backward(self, native: set[int]) -> set[int]:
+        """Ids of the values that a weighted operator needs in codes, directly or through operators on codes."""
+        needed: set[int] = set()
+        for node in reversed(self.nodes):
+            if id(node) in self.sites:
+                needed.add(id(node.inputs[0]))
+            elif id(node) not in self.gone and id(node) not in self.float_because and node.standard:
+                end = self.ends.get(id(node))
+                if end is not None and id(end) in needed and id(end) in native:
+                    needed.update(id(t) for t in data_inputs(node))
+                elif node.op in self.target.transparent_ops and any(
+                    id(t) in needed and id(t) in native for t in node.outputs
+                ):
+                    needed.add(id(node.inputs[0]))
+        return needed
+
+    def _settle(self, native: set[int], needed: set[int]) -> tuple[set[int], set[int]]:
+        """Ids of the nodes that run on codes, and of the values that they put out."""
+        kept: set[int] = set()
+        final: set[int] = set()
+        for node in self.nodes:
+            end = self.ends.get(id(node))
+            if id(node) in self.sites:
+                kept.add(id(node))
+                if node.op not in self.target.float_output_ops or self._only_codes_wanted(end, native, needed):
+                    final.add(id(end))
+            elif end is not None and id(end) in native and id(end) in needed and self._codes_in(node, final):
+                kept.add(id(node))
+                final.add(id(end))
+            elif node.op in self.target.transparent_ops and id(node) not in self.gone:
+                outs = [id(t) for t in node.outputs if t.name]
+                if id(node.inputs[0]) in final and all(o in native for o in outs):
+                    kept.add(id(node))
+                    final.update(outs)
+        return kept, final
+
+    def _only_codes_wanted(self, value: Tensor | None, native: set[int], needed: set[int]) -> bool:
+        """Would every consumer take codes? Then an operator that could put out float puts out codes."""
+        stack = [value]
+        while stack:
+            one = stack.pop()
+            if one is None or id(one) in self.outputs | self.outer or id(one) not in needed:
+                return False
+            for node in one.outputs:
+                if id(node) in self.sites:
+                    continue
+                if node.op not in self.target.transparent_ops or id(node) in self.float_because:
+                    return False
+                stack.extend(t for t in node.outputs if t.name)
+        return True
+
+    # ---- scales
+
+    def _group(self, kept: set[int], native: set[int]) -> dict[int, Group]:
+        groups: dict[int, Group] = {}
+
+        def group_of(value: Tensor) -> Group:
+            if id(value) not in groups:
+                bounds = self.bounds.get(id(value), FREE) if id(value) in native else FREE
+                groups[id(value)] = Group([value], [value], bounds)
+            return groups[id(value)]
+
+        def join(one: Group, other: Group) -> None:
+            if one is not other:
+                one.members += other.members
+                one.measured += other.measured
+                groups.update({id(t): one for t in other.members})
+
+        for node in self.nodes:
+            if id(node) not in kept:
+                continue
+            if id(node) in self.sites:
+                group_of(node.inputs[0])
+                if id(self.ends[id(node)]) in native:
+                    group_of(self.ends[id(node)])
+            elif node.op in self.target.transparent_ops:
+                group = group_of(node.inputs[0])
+                for out in node.outputs:
+                    if out.name:
+                        group.members.append(out)
+                        groups[id(out)] = group
+            else:
+                end = group_of(self.ends[id(node)])
+                inputs = [group_of(t) for t in data_inputs(node) if not is_number(t, self.graph)]
+                # One scale cannot express differing activations: it would let through what one of them cuts off.
+                alike = len({g.bounds for g in inputs}) == 1 and end.bounds == FREE
+                if node.op in self.target.tied_ops and alike:
+                    end.bounds = inputs[0].bounds
+                    for group in inputs:
+                        join(end, group)
+                    end.measured = [t for t in end.measured if t is not self.ends[id(node)]]
+        return groups
+
+    # ---- reasons
+
+    def _explain(self, kept: set[int]) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        for node in self.nodes:
+            if id(node) in kept or id(node) in self.gone or id(node) in self.float_because or not node.standard:
+                continue
+            if node.op in self.target.float_ops:
+                self.declined.append((describe(node), f"{node.op} stays float: {self.target.float_ops[node.op]}"))
+            elif node.op in self.target.integer_ops:
+                counts[node.op, "not between operators that run in integers, so rounding it would gain nothing"] += 1
+        for (op, why), count in sorted(counts.items()):
+            self.declined.append((f"{op} ({count} node{'s'[: count > 1]})", why))
+
+
+def data_inputs(node: Node) -> list[Tensor]:
+    """The inputs of an integer operator that hold data (Where's condition does not)."""
+    return [t for t in (node.inputs[1:] if node.op == "Where" else node.inputs) if t.name]
+
+
+def is_number(tensor: Tensor, graph: Graph) -> bool:
+    """A constant of one element: a code represents it exactly."""
+    values = fixed_value(tensor, graph)
+    return values is not None and values.size == 1 and values.dtype == np.float32 and bool(np.isfinite(values).all())
+
+
+def activation_bounds(node: Node, graph: Graph) -> Bounds | None:
+    """The lowest and highest value that Relu or Clip lets through, if zero is one of them; else None."""
+    if not node.standard:
+        return None
+    if node.op == "Relu":
+        return (0.0, np.inf)
+    if node.op != "Clip":
+        return None
+    limits = list(FREE)
+    for i in (0, 1):
+        if len(node.inputs) > i + 1 and node.inputs[i + 1].name:
+            values = fixed_value(node.inputs[i + 1], graph)
+            if values is None or values.size != 1:
+                return None
+            limits[i] = float(values.reshape(-1)[0])
+        limits[i] = float(attribute(node, ("min", "max")[i], limits[i]))
+    return (limits[0], limits[1]) if limits[0] <= 0 <= limits[1] else None
+
+
+def moves_codes(node: Node, graph: Graph) -> str | None:
+    """Why an operator of `transparent_ops` cannot run on codes as it stands, or None."""
+    if node.op == "Pad":
+        fill = fixed_value(node.inputs[2], graph) if len(node.inputs) > 2 and node.inputs[2].name else np.zeros(1)
+        if attribute(node, "mode", "constant") == "constant" and (fill is None or fill.size != 1 or fill.any()):
+            return "it pads with a value other than zero"
+    if node.op == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].name:
+        return "it puts out indices"
+    if node.op == "Resize" and attribute(node, "mode", "nearest") != "nearest":
+        return "it interpolates"
+    if node.op in {"Relu", "Clip"} and activation_bounds(node, graph) is None:
+        return "its bounds are not constant or leave out zero"
+    return None
+
+
+def _reads(body: Iterable[object]) -> list[Tensor]:
+    graph = cast(Graph, body)
+    return [t for n in graph.nodes for t in n.inputs] + list(graph.outputs)

@@ -1,0 +1,113 @@
+"""Sites: the weighted operators that can run in integers, with what an int8 kernel needs to know of each."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from zc.ir.graph import Array, Constant, Graph, Node, Tensor, attribute, fixed_value
+from zc.target import Target
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A Conv, Gemm or MatMul with a constant weight, written as one: y = op(x, factor * weight) + bias."""
+
+    node: Node
+    weight: Tensor
+    axis: int
+    """Axis of the weight that is the output channel."""
+    factor: float = 1.0
+    """Gemm's alpha, folded into the weight's scale."""
+    bias: Array | None = None
+    """float32[channels], Gemm's beta applied."""
+    channel_axis: int = 1
+    """Axis of the output that is the channel."""
+    takes_bias: bool = True
+    """Has the operator an input for a bias?"""
+
+    @property
+    def source(self) -> Tensor:
+        """The value whose codes it reads."""
+        return self.node.inputs[0]
+
+    @property
+    def output(self) -> Tensor:
+        """What it puts out, before any activation."""
+        return self.node.outputs[0]
+
+    def weight_values(self) -> Array:
+        """The weight with `factor` applied, float32."""
+        values = fixed_value(self.weight)
+        assert values is not None
+        return values if self.factor == 1.0 else (values * np.float32(self.factor)).astype(np.float32)
+
+
+def match_site(node: Node, graph: Graph, target: Target) -> Site | str:
+    """The site that a node of `target.weighted_ops` is, or the reason why it must stay float."""
+    match: dict[str, Any] = {"Conv": _match_conv, "Gemm": _match_gemm, "MatMul": _match_matmul}
+    if node.op not in match:
+        return f"zc knows no int8 form of {node.op}"
+    if len(node.inputs) < 2:
+        return "it has no weight"
+    if isinstance(node.inputs[0], Constant):
+        return "its data input is a constant"
+    weight = fixed_value(node.inputs[1], graph)
+    if weight is None:
+        return _not_constant(node, graph)
+    if weight.dtype != np.float32:
+        return f"its weight is {weight.dtype}, not float32"
+    if not np.isfinite(weight).all():
+        return f"its weight '{node.inputs[1].name}' holds NaN or infinite numbers"
+    if weight.size == 0:
+        return "its weight is empty"
+    return cast("Site | str", match[node.op](node, weight, graph))
+
+
+def _not_constant(node: Node, graph: Graph) -> str:
+    weight = node.inputs[1]
+    if isinstance(weight, Constant):
+        return f"weight '{weight.name}' is a graph input, so its values can change at run time; make it an initializer"
+    if fixed_value(node.inputs[0], graph) is not None:
+        return "its weight stands on the left, where the int8 kernel has no scale for each channel"
+    return "both factors are computed at run time; 8 bits for both cost too much accuracy"
+
+
+def _bias(tensor: Tensor | None, channels: int, graph: Graph) -> Array | str | None:
+    """The bias as float32[channels], None without one, or the reason why it cannot be integer."""
+    if tensor is None or tensor.is_empty():
+        return None
+    values = fixed_value(tensor, graph)
+    if values is None:
+        return f"its bias '{tensor.name}' is not constant"
+    if values.dtype != np.float32 or not np.isfinite(values).all():
+        return f"its bias '{tensor.name}' is not finite float32"
+    if values.size not in {1, channels} or (values.ndim > 0 and values.shape[-1] != values.size):
+        return f"its bias '{tensor.name}' has shape {list(values.shape)}, not one number for each channel"
+    return np.broadcast_to(values.reshape(-1), (channels,))
+
+
+def _match_conv(node: Node, weight: Array, graph: Graph) -> Site | str:
+    bias = _bias(node.inputs[2] if len(node.inputs) > 2 else None, weight.shape[0], graph)
+    return bias if isinstance(bias, str) else Site(node, node.inputs[1], axis=0, bias=bias)
+
+
+def _match_gemm(node: Node, weight: Array, graph: Graph) -> Site | str:
+    if attribute(node, "transA", 0):
+        return "its activations are transposed (transA)"
+    alpha, beta = float(attribute(node, "alpha", 1.0)), float(attribute(node, "beta", 1.0))
+    if alpha <= 0:
+        return f"alpha is {alpha:g}"
+    axis = 0 if attribute(node, "transB", 0) else 1
+    bias = _bias(node.inputs[2] if len(node.inputs) > 2 else None, weight.shape[axis], graph)
+    if isinstance(bias, str):
+        return bias
+    if bias is not None and beta != 1.0:
+        bias = (bias * np.float32(beta)).astype(np.float32)
+    return Site(node, node.inputs[1], axis=axis, factor=alpha, bias=bias)
+
+
+def _match_matmul(node: Node, weight: Array, graph: Graph) -> Site | str:
+    if weight.ndim != 2:
+        return f"its weight has {weight.ndim} dimensions; the int8 kernel takes 2"
+    return Site(node, node.inputs[1], axis=1, channel_axis=-1, takes_bias=False)

@@ -1,0 +1,285 @@
+"""Write an assignment as Q/DQ: codes between QuantizeLinear and DequantizeLinear, weights and biases as integers.
+
+    before:  x -> Conv(w, b) -> c -> Relu -> y -> ...
+    after:   x -> Q -> x_q -> DQ -> Conv(DQ(w_q), DQ(b_q)) -> c -> Q -> y_q -> DQ -> y -> ...
+
+A value keeps its name where it is read in float: it is then what DequantizeLinear makes of its codes. Operators that
+only move codes about stand on the codes themselves.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from zc.ir.edit import Editor, Names, detach
+from zc.ir.graph import Array, Constant, Node, Tensor, Variable, fixed_value
+from zc.passes.quantize.placement import Placement, activation_bounds, data_inputs, is_number
+from zc.passes.quantize.scheme import Scale, activation_scale, bias_codes, overflow_room, quantize_weight, weight_scales
+from zc.passes.quantize.sites import Site
+from zc.target import Target
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A weighted operator as it was written."""
+
+    node: Node
+    weight: Constant
+    """int8 codes."""
+    output: Tensor
+    """What it puts out before rounding to codes."""
+    float_name: str
+    """The name of that value in the float model."""
+    channel_axis: int
+    bias: Constant | None
+    """int32 codes."""
+    bias_scales: Array | None
+    """float32[channels]: value of one bias code."""
+    raised: int
+    """Channels whose weight scale had to be raised lest the bias or the accumulator overflow."""
+
+
+def assign_scales(placement: Placement, ranges: dict[str, Range], target: Target) -> dict[int, Scale]:
+    """The scale of each value with codes, by id. `ranges`: lowest and highest, by name of each measured value."""
+    scales = {}
+    for group in {id(g): g for g in placement.groups.values()}.values():
+        low = max(min(ranges[t.name][0] for t in group.measured), group.bounds[0])
+        high = min(max(ranges[t.name][1] for t in group.measured), group.bounds[1])
+        scale = activation_scale(low, high, target.activations, target.symmetric_activations)
+        scales.update({id(t): scale for t in group.members})
+    return scales
+
+
+def write(
+    placement: Placement, scales: dict[int, Scale], names: Names, *, zero_biases: bool, per_channel: bool
+) -> list[Coded]:
+    """Edit the graph of the placement in place; the weighted operators as written, in graph order.
+
+    zero_biases: give every operator that takes one a bias, so that it can be corrected.
+    per_channel: a weight scale for each output channel.
+    """
+    writer = Writer(placement, scales, names, per_channel, zero_biases)
+    sites = [(site, site.source, site.output.name) for site in placement.sites]
+    for site in placement.sites:
+        writer.read_codes(site.node, 0)
+    for node in placement.integer:
+        writer.read_scalars(node)
+    for node in [*(s.node for s in placement.sites), *placement.integer]:
+        writer.put_codes(node)
+    coded = [writer.weighted(site, scales[id(source)], name) for site, source, name in sites]
+    for node in placement.transparent:
+        writer.on_codes(node)
+    writer.finish()
+    return coded
+
+
+class Writer:
+    """Adds Q/DQ nodes to one scope. Scales are shared by the values of a group, quantised weights by their readers."""
+
+    def __init__(
+        self, placement: Placement, scales: dict[int, Scale], names: Names, per_channel: bool, zero_biases: bool
+    ) -> None:
+        self.placement, self.scales, self.names = placement, scales, names
+        self.per_channel, self.zero_biases = per_channel, zero_biases
+        self.editor = Editor(placement.graph, names)
+        self.ends = {id(chain[0].inputs[0]): (chain, end) for end, chain in _chains(placement)}
+        self.codes: dict[int, Tensor] = {}
+        self.rounded: dict[int, Tensor] = {}  # by id of a float value: what DQ makes of its codes
+        self.parameters: dict[int, tuple[Constant, Constant]] = {}  # by id of a Scale
+        self.zeros: dict[int, Constant] = {}
+        self.numbers: dict[int, Tensor] = {}
+        self.weights: dict[tuple[int, float, int, bytes], tuple[Constant, Tensor]] = {}
+        self.dequantizers: list[Node] = []
+        self.replaced: list[Tensor] = []
+
+    # ---- activations
+
+    def read_codes(self, node: Node, position: int) -> None:
+        """Let a weighted operator read codes of a value that is computed in float."""
+        value = node.inputs[position]
+        if id(value) in self.placement.native:
+            return  # its own name stands for what DQ makes of its codes
+        if id(value) not in self.rounded:
+            codes = self.quantize(value, value.name, self.scales[id(value)])
+            out = self.names.variable(f"{value.name}_dq", like=value)
+            self.dequantize(codes, out, self.scales[id(value)])
+            self.rounded[id(value)] = out
+        node.inputs[position] = self.rounded[id(value)]
+
+    def put_codes(self, node: Node) -> None:
+        """Round what an operator puts out; the activations behind it are absorbed by the range."""
+        raw = node.outputs[0]
+        chain, value = self.ends.get(id(raw), ([], raw))
+        if id(value) not in self.placement.native:
+            return
+        if chain:
+            for activation in chain[::-1]:
+                detach(activation)
+        else:
+            raw = self.names.variable(f"{value.name}_raw", like=value)
+            node.outputs[0] = raw
+        scale = self.scales[id(value)]
+        self.codes[id(value)] = self.quantize(raw, value.name, scale)
+        self.dequantize(self.codes[id(value)], value, scale)
+
+    def on_codes(self, node: Node) -> None:
+        """Move an operator that chooses among codes onto the codes."""
+        scale = self.scales[id(node.inputs[0])]
+        if node.op in {"Relu", "Clip"}:
+            self._clip_codes(node, scale)
+        elif node.op == "Pad":
+            self._pad_codes(node, scale)
+        node.inputs[0] = self.codes[id(node.inputs[0])]
+        for i, value in enumerate(list(node.outputs)):
+            if not value.name:
+                continue
+            codes = Variable(self.names.take(f"{value.name}_q"), scale.dtype, value.shape)
+            node.outputs[i] = codes
+            self.codes[id(value)] = codes
+            self.dequantize(codes, value, scale)
+
+    def _clip_codes(self, node: Node, scale: Scale) -> None:
+        bounds = activation_bounds(node, self.placement.graph)
+        assert bounds is not None  # checked by the placement
+        limits = [scale.quantize(np.array(b)) if np.isfinite(b) else None for b in bounds]
+        node.op, node.attrs = "Clip", {}
+        data = node.inputs[0]
+        node.inputs.clear()
+        node.inputs.append(data)
+        for label, limit in zip(("min", "max"), limits, strict=True):
+            stem = f"{node.outputs[0].name}_{label}"
+            node.inputs.append(Variable("") if limit is None else self.names.constant(stem, limit))
+
+    def _pad_codes(self, node: Node, scale: Scale) -> None:
+        fill = self.names.constant(f"{node.outputs[0].name}_fill", scale.zero)
+        if len(node.inputs) > 2:
+            self.replaced.append(node.inputs[2])
+            node.inputs[2] = fill
+        else:
+            node.inputs.append(fill)
+
+    def read_scalars(self, node: Node) -> None:
+        """Give an integer operator its one-element constants as codes: code 1 times the number itself, exact."""
+        for i, tensor in enumerate(node.inputs):
+            if tensor in data_inputs(node) and is_number(tensor, self.placement.graph):
+                if id(tensor) not in self.numbers:
+                    self.numbers[id(tensor)] = self._number(tensor)
+                self.replaced.append(tensor)
+                node.inputs[i] = self.numbers[id(tensor)]
+
+    def _number(self, tensor: Tensor) -> Tensor:
+        values = cast(Array, fixed_value(tensor))
+        size = float(values.reshape(-1)[0])
+        zero, code = (0, 1) if size >= 0 else (1, 0)
+        kind = next(iter(self.scales.values())).type
+        scale = Scale(np.float32(abs(size) or 1.0), zero, kind)
+        codes = self.names.constant(f"{tensor.name}_q", np.full(values.shape, code if size else zero, scale.dtype))
+        out = self.names.variable(f"{tensor.name}_dq")
+        out.dtype, out.shape = np.dtype(np.float32), list(values.shape)
+        self.dequantize(codes, out, scale)
+        return out
+
+    def quantize(self, value: Tensor, stem: str, scale: Scale) -> Variable:
+        """Add value -> QuantizeLinear -> codes."""
+        codes = Variable(self.names.take(f"{stem}_q"), scale.dtype, value.shape)
+        name = self.names.take(f"{stem}_QuantizeLinear")
+        self.editor.add(Node("QuantizeLinear", name, {}, [value, *self._parameters(scale, stem)], [codes]))
+        return codes
+
+    def dequantize(self, codes: Tensor, value: Tensor, scale: Scale) -> None:
+        """Add codes -> DequantizeLinear -> value."""
+        name = self.names.take(f"{value.name}_DequantizeLinear")
+        inputs = [codes, *self._parameters(scale, value.name)]
+        self.dequantizers.append(self.editor.add(Node("DequantizeLinear", name, {}, inputs, [value])))
+
+    def _parameters(self, scale: Scale, stem: str) -> tuple[Constant, Constant]:
+        if id(scale) not in self.parameters:
+            self.parameters[id(scale)] = (
+                self.names.constant(f"{stem}_scale", np.array(scale.scale)),
+                self.names.constant(f"{stem}_zero_point", scale.zero),
+            )
+        return self.parameters[id(scale)]
+
+    # ---- weights
+
+    def weighted(self, site: Site, source: Scale, float_name: str) -> Coded:
+        """Give a weighted operator its weight and bias as integers. `source`: the scale of what it reads."""
+        weight = site.weight_values()
+        bias, node = site.bias, site.node
+        room = overflow_room(weight, site.axis, bias, float(source.scale), 255)
+        scales = weight_scales(weight, site.axis if self.per_channel else None, room)
+        free = weight_scales(weight, site.axis if self.per_channel else None)
+        codes, real = self._weight(site, weight, scales)
+        self.replaced.append(node.inputs[1])
+        node.inputs[1] = real
+        channels = weight.shape[site.axis]
+        bias_scales = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
+        integers = None
+        if site.takes_bias and (bias is not None or self.zero_biases):
+            integers = self._bias(site, np.zeros(channels, np.float32) if bias is None else bias, bias_scales)
+        if node.op == "Gemm":
+            node.attrs.pop("alpha", None)
+            node.attrs.pop("beta", None)
+        raised = int((scales > free).sum())
+        return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, integers, bias_scales, raised)
+
+    def _weight(self, site: Site, weight: Array, scales: Array) -> tuple[Constant, Tensor]:
+        key = (id(site.weight), site.factor, site.axis, scales.tobytes())
+        if key not in self.weights:
+            stem = site.weight.name
+            axis = site.axis if self.per_channel else None
+            codes = self.names.constant(f"{stem}_q", quantize_weight(weight, scales, axis))
+            scale = self.names.constant(f"{stem}_scale", scales if self.per_channel else scales.reshape(()))
+            real = Variable(self.names.take(f"{stem}_dq"), np.dtype(np.float32), list(weight.shape))
+            attrs = {"axis": site.axis} if self.per_channel else {}
+            name = self.names.take(f"{stem}_DequantizeLinear")
+            inputs = [codes, scale, self._zero(scale)]
+            self.editor.add(Node("DequantizeLinear", name, attrs, inputs, [real]))
+            self.weights[key] = codes, real
+        return self.weights[key]
+
+    def _zero(self, scale: Constant) -> Constant:
+        size = -1 if scale.values.ndim == 0 else scale.size
+        if size not in self.zeros:
+            self.zeros[size] = self.names.constant("weight_zero_point", np.zeros(scale.values.shape, np.int8))
+        return self.zeros[size]
+
+    def _bias(self, site: Site, bias: Array, scales: Array) -> Constant:
+        node = site.node
+        given = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
+        stem = given.name if given is not None else f"{node.name or site.output.name}_bias"
+        codes = self.names.constant(f"{stem}_q", bias_codes(bias, scales))
+        real = Variable(self.names.take(f"{stem}_dq"), np.dtype(np.float32), [len(bias)])
+        inputs = [codes, self.names.constant(f"{stem}_scale", scales)]
+        name = self.names.take(f"{stem}_DequantizeLinear")
+        self.editor.add(Node("DequantizeLinear", name, {"axis": 0}, inputs, [real]))
+        if given is not None:
+            self.replaced.append(given)
+        if len(node.inputs) > 2:
+            node.inputs[2] = real
+        else:
+            node.inputs.append(real)
+        return codes
+
+    # ---- end
+
+    def finish(self) -> None:
+        """Drop what nothing reads: dequantisers of values that are only read as codes, float weights."""
+        for node in self.dequantizers:
+            value = node.outputs[0]
+            if not value.outputs and id(value) not in self.placement.kept_values:
+                detach(node)
+        gone = {id(t) for t in self.replaced if not t.outputs}
+        for scope in [self.placement.graph, *self.placement.around]:
+            scope.declared = [c for c in scope.declared if id(c) not in gone]
+        for tensor in self.replaced:
+            if not tensor.outputs and tensor.inputs and tensor.inputs[0].op == "Constant":
+                detach(tensor.inputs[0])
+        self.editor.finish()
+
+
+def _chains(placement: Placement) -> list[tuple[Tensor, list[Node]]]:
+    return [(chain[-1].outputs[0], chain) for chain in placement.absorbed.values()]
