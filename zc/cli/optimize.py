@@ -1,6 +1,7 @@
 """What `zc opt` does, step by step; apart from `opt` so that `--help` need not import it."""
 
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.markup import escape
 
 from zc.backends import find_target
 from zc.cli import show
+from zc.cli.gates import missed, points
 from zc.cli.options import load_data, load_plugins
 from zc.cli.progress import tracker
 from zc.data import Samples
@@ -21,6 +23,7 @@ from zc.pipeline.base import Context
 from zc.pipeline.manager import Hook, PassFailed, PassRun, Report, Verify, run_pipeline
 from zc.pipeline.provenance import Provenance, file_sha256
 from zc.pipeline.spec import Pipeline, effective, named_pipelines, parse
+from zc.track import Track
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def optimize(options: Options) -> None:
         return
     source = Path(options.model)
     output = _output(options, source)
-    drop = _drop(options)
+    drop = points(options.max_drop)
     model = load(source)
     samples = None if options.data is None else load_data(model.inputs, options.data, options.rows, options.prep)
     _unused_data(options, steps)
@@ -94,7 +97,8 @@ def optimize(options: Options) -> None:
     _provenance(options, report, ctx, source, plugins).write(model)
     score = None
     if gate is not None and original is not None:
-        score = _evaluate(options, original, model, gate, drop)
+        with tracker(options.quiet) as track:
+            score = _evaluate(options, original, model, gate, drop, track, out)
     if output is not None:
         _write(model, output, options.external_data)
         click.echo(_line(report, source, output, score))
@@ -125,18 +129,6 @@ def _unused_data(options: Options, steps: Pipeline) -> None:
         raise ZcError("--calib-rows and --prep speak of samples, but --calib DATA is not given")
     if options.max_drop is not None and options.eval_data is None:
         raise ZcError("--max-drop needs --eval DATA to measure on")
-
-
-def _drop(options: Options) -> float | None:
-    if options.max_drop is None:
-        return None
-    try:
-        value = float(options.max_drop.strip().removesuffix("%"))
-    except ValueError:
-        raise ZcError(f"--max-drop takes a number of points, as 0.5%, not '{options.max_drop}'") from None
-    if value < 0:
-        raise ZcError(f"--max-drop {options.max_drop}: must not be negative")
-    return value
 
 
 def _gate_samples(options: Options, model: Model) -> Samples:
@@ -195,16 +187,28 @@ def _provenance(options: Options, report: Report, ctx: Context, source: Path, pl
     )
 
 
-def _evaluate(options: Options, original: Model, model: Model, gate: Samples, drop: float | None) -> str:
+def _evaluate(
+    options: Options, original: Model, model: Model, gate: Samples, drop: float | None, track: Track, out: Console
+) -> str:
     """The metric before and after, as a line. GateMissed when it dropped more than allowed."""
     from zc.measure.evaluate import compare
 
-    result = compare(original, model, gate, options.metric, label_offset=options.label_offset)
+    result = compare(
+        original, model, gate, options.metric, reference=original, label_offset=options.label_offset, track=track
+    )
     before, after = result.a, result.b
-    line = f"{options.metric} {before.value:.4g} -> {after.value:.4g} {after.unit}"
-    lost = before.value - after.value if after.higher_is_better else after.value - before.value
-    if drop is not None and lost > drop:
-        raise GateMissed(f"{line}: dropped by {lost:.2f}, at most {drop:g} was allowed; nothing was written")
+    for text in dict.fromkeys((*before.notes, *after.notes)):
+        out.print(f"  [yellow]note[/] {escape(text)}")
+    sure = "" if result.difference.error is None else f" +- {result.difference.error:.2g}"
+    line = (
+        f"{options.metric} {before.value:.4g} -> {after.value:.4g} {after.unit} ({result.difference.value:+.2f}{sure})"
+    )
+    if drop is not None and not math.isfinite(before.value):
+        raise ZcError(
+            f"--max-drop: {options.metric} of the original is {before.value}; gate on agree or a labelled metric"
+        )
+    if drop is not None and missed(result.difference.value, after.higher_is_better, drop):
+        raise GateMissed(f"{line}: dropped by {result.drop:.2f}, at most {drop:g} was allowed; nothing was written")
     return line
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from zc.pipeline.base import Track
+    from zc.track import Track
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 def tracker(quiet: bool = False) -> Iterator["Track"]:
     """A `track(items, label, total)` under which loops show their progress on stderr."""
     if quiet or not sys.stderr.isatty():
-        from zc.pipeline.base import untracked
+        from zc.track import untracked
 
         yield untracked
         return

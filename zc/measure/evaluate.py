@@ -1,19 +1,17 @@
 """Accuracy: one streaming pass of samples through one or several models, and how sure the difference is."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from zc.data.samples import Samples
 from zc.execute import Runner
 from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.measure.gauges import Gauge, open_gauge
+from zc.track import Track
 
 Source = Model | str | Path
-Track = Callable[[Iterable[Any], str, int | None], Iterator[Any]]
-"""`for x in track(items, label, total)` shows a loop's progress."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 
 from zc.execute import Feeds, Runner
 from zc.ir.graph import Array
-from zc.measure.evaluate import Source, Track
+from zc.measure.evaluate import Source
+from zc.track import Track
 
 _SHORTEST = 0.002
 """Seconds that one timing should last at least: clocks and caches blur shorter ones."""

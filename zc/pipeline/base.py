@@ -2,15 +2,15 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal
 
 from zc.data import Samples
 from zc.ir.model import Model
 from zc.target import Target
+from zc.track import Track, untracked
 
-T = TypeVar("T")
 Kind = Literal["declined", "warning", "info"]
 Stat = int | float | str
 
@@ -46,19 +46,6 @@ class PassResult:
     def info(self, where: str, what: str) -> None:
         """Note something that is good to know."""
         self.notes.append(Note("info", where, what))
-
-
-class Track(Protocol):
-    """`for x in track(items, "label", total)`: a loop that shows its progress and ETA where progress is shown."""
-
-    def __call__(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-        """The items, one after the other."""
-        ...
-
-
-def untracked(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Iterate without showing progress."""
-    return iter(items)
 
 
 @dataclass
