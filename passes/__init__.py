@@ -9,6 +9,7 @@ BUILTIN: dict[str, str] = {
     "canonicalize": "zc.passes.cleanup.canonicalize",
     "dedup": "zc.passes.cleanup.dedup",
     "dce": "zc.passes.cleanup.dce",
+    "inline": "zc.passes.cleanup.inline",
     "clean": "zc.passes.cleanup.clean",
     "prune": "zc.passes.prune.prune",
     "quantize": "zc.passes.quantize.quantize",

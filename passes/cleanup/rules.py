@@ -43,6 +43,8 @@ class Site:
         self.graph, self.names, self.loose = graph, names, loose
         self.opset = int(graph.opset)
         self.editor = Editor(graph, cast(Names, names))
+        self.planned: dict[int, Any] = {}
+        """What a check has computed for the rewrite that follows it, by the id of the root."""
 
     def fixed(self, tensor: Tensor | None, limit: int | None = None) -> Array | None:
         """The array of a value that never changes at run time, else None."""
