@@ -1,0 +1,1 @@
+"""Structured pruning: channel labels as an abstract interpretation of the graph, groups, importance, removal, proof."""
