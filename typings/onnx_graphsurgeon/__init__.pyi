@@ -34,6 +34,9 @@ class Constant(Tensor):
     def copy(self) -> Constant: ...
 
 class Node:
+    class AttributeRef:
+        name: str
+        type: Any
     op: str
     name: str
     attrs: dict[str, Any]
@@ -60,6 +63,8 @@ class Node:
     def subgraphs(self, recursive: bool = False) -> Iterator[Graph]: ...
 
 class Graph:
+    OPSET_FUNC_MAP: dict[Any, dict[str, Any]]
+    GLOBAL_FUNC_MAP: dict[str, Any]
     nodes: list[Node]
     inputs: list[Tensor]
     outputs: list[Tensor]

@@ -4,10 +4,9 @@ Each problem is one line that names the node, the value and what is wrong with i
 """
 
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -15,8 +14,11 @@ from onnx import checker, defs, shape_inference
 
 from zc.errors import ZcError, nearest
 from zc.ir.edit import needs, sort_nodes
+from zc.ir.exporter import imports_of, initializers
+from zc.ir.garbage import without_gc
 from zc.ir.graph import Constant, Function, Graph, Node, Tensor, describe
 from zc.ir.model import Model
+from zc.ir.schema import NodeSchema, node_schema
 
 MIN_OPSET = 7
 """Older operator sets leave broadcasting to attributes; onnxruntime does not promise to run them either."""
@@ -33,8 +35,10 @@ class Place:
     """Which body or function this is, as a prefix of messages; empty for the main graph."""
     opsets: Mapping[str, int]
     functions: Mapping[tuple[str, str, str], Function]
-    around: MutableMapping[str, Tensor]
+    around: Mapping[str, Tensor]
     """The values of the scopes around it, by name."""
+    declared: list[Constant]
+    """The initializers that will be written into it."""
     own: dict[str, Tensor] = field(default_factory=dict)
     """The values of this scope, by name; the first where two share it."""
 
@@ -50,6 +54,11 @@ def problems(model: Model) -> list[str]:
     The cost does not depend on the size of the weights. onnx's own checker and its shape inference have their say only
     when the rules find nothing, as one cause would show up many times.
     """
+    with without_gc():
+        return _problems(model)
+
+
+def _problems(model: Model) -> list[str]:
     places = list(_places(model))
     found = [line for rule in MODEL_RULES for line in rule(model)]
     for place in places:
@@ -87,24 +96,33 @@ def _functions(model: Model) -> dict[tuple[str, str, str], Function]:
 
 def _places(model: Model) -> Iterator[Place]:
     functions = _functions(model)
-    yield from _with_bodies(Place(model.graph, "", model.opsets, functions, ChainMap()))
+    yield from _with_bodies(model.graph, "", model.opsets, functions, ChainMap(), frozenset())
     for function in functions.values():
-        imports = {o.domain: o.version for o in function.import_domains or ()} | {"": int(function.opset)}
         where = f"function '{function.domain}::{function.name}': "
-        yield from _with_bodies(Place(function, where, imports, functions, ChainMap()))
+        opsets = {o.domain: o.version for o in imports_of(function)}
+        yield from _with_bodies(function, where, opsets, functions, ChainMap(), frozenset())
 
 
-def _with_bodies(place: Place) -> Iterator[Place]:
+def _with_bodies(
+    graph: Graph,
+    where: str,
+    opsets: Mapping[str, int],
+    functions: Mapping[tuple[str, str, str], Function],
+    around: "ChainMap[str, Tensor]",
+    visible: frozenset[int],
+) -> Iterator[Place]:
+    declared = initializers(graph, set(visible))
+    place = Place(graph, where, opsets, functions, around, declared)
     for tensor in _definitions(place):
         place.own.setdefault(tensor.name, tensor)
     yield place
-    around: MutableMapping[str, Tensor] | None = None
-    for node in place.graph.nodes:
-        for name, body in _bodies(node):
-            if around is None:
-                around = ChainMap(place.own, *cast("ChainMap[str, Tensor]", place.around).maps)
-            where = f"{place.where}body '{name}' of node '{describe(node)}': "
-            yield from _with_bodies(Place(body, where, place.opsets, place.functions, around))
+    inner: ChainMap[str, Tensor] | None = None
+    for node in graph.nodes:
+        for name, body in _bodies(node) if node.attrs else ():
+            if inner is None:
+                inner, visible = around.new_child(place.own), visible | {id(c) for c in declared}
+            inside = f"{where}body '{name}' of node '{describe(node)}': "
+            yield from _with_bodies(body, inside, opsets, functions, inner, visible)
 
 
 def _bodies(node: gs.Node) -> Iterator[tuple[str, Graph]]:
@@ -116,26 +134,11 @@ def _bodies(node: gs.Node) -> Iterator[tuple[str, Graph]]:
 
 def _definitions(place: Place) -> Iterator[Tensor]:
     """Every value that this scope defines, repeated where it does so twice."""
-    graph = place.graph
-    yield from graph.inputs
-    listed = {id(t) for t in graph.inputs}
-    for constant in graph.declared:
-        if isinstance(constant, Constant) and id(constant) not in listed:
-            listed.add(id(constant))
-            yield constant
-    for node in graph.nodes:  # a constant that nobody declared is written into the scope that uses it
-        for tensor in node.inputs:
-            if isinstance(tensor, gs.Constant) and id(tensor) not in listed:
-                listed.add(id(tensor))
-                if place.around.get(tensor.name) is not tensor:
-                    yield tensor
-        for tensor in node.outputs:
-            if tensor.name:
-                yield tensor
-    for tensor in graph.outputs:
-        if isinstance(tensor, gs.Constant) and id(tensor) not in listed and place.around.get(tensor.name) is not tensor:
-            listed.add(id(tensor))
-            yield tensor
+    yield from place.graph.inputs
+    listed = {id(t) for t in place.graph.inputs}
+    yield from (c for c in place.declared if id(c) not in listed)
+    for node in place.graph.nodes:
+        yield from (t for t in node.outputs if t.name)
 
 
 # ---- rules of one scope
@@ -221,14 +224,14 @@ def _operators(place: Place) -> Iterator[str]:
             yield from _call(own, called)
         elif domain in _STANDARD:
             version = place.opsets.get(domain, 1)
-            schema = _schema(own.op, version, domain)
+            schema = node_schema(own.op, version, domain)
             if isinstance(schema, str):
                 yield f"node '{describe(node)}': {schema}"
             else:
                 yield from _signature(own, schema)
 
 
-def _signature(node: Node, schema: "_Schema") -> Iterator[str]:
+def _signature(node: Node, schema: NodeSchema) -> Iterator[str]:
     what = f"node '{describe(node)}': {node.op}"
     for kind, tensors, low, high, required in (
         ("input", node.inputs, schema.min_inputs, schema.max_inputs, schema.required_inputs),
@@ -373,47 +376,3 @@ def one_line(err: Exception) -> str:
     kept = [line for line in lines if line and not line.startswith(("==> Context:", "Traceback"))]
     context = [line.removeprefix("==> Context:").strip() for line in lines if line.startswith("==> Context:")]
     return " ".join(kept + [f"({c})" for c in context])[:400]
-
-
-# ---- schemas
-
-
-@dataclass(frozen=True)
-class _Schema:
-    """What a schema says of a node, as plain values: asking onnx's objects costs microseconds a field."""
-
-    min_inputs: int
-    max_inputs: int
-    min_outputs: int
-    max_outputs: int
-    required_inputs: tuple[int, ...]
-    required_outputs: tuple[int, ...]
-    attributes: frozenset[str]
-    required_attributes: frozenset[str]
-
-
-@lru_cache(maxsize=4096)
-def _schema(op: str, version: int, domain: str) -> _Schema | str:
-    """The schema of an operator in a version of its set, or why there is none."""
-    called = f"{domain}::{op}" if domain else op
-    try:
-        schema: Any = defs.get_schema(op, version, domain)
-    except defs.SchemaError:
-        history = [s for s in defs.get_all_schemas_with_history() if s.domain == domain]
-        since = [s.since_version for s in history if s.name == op]
-        if since:
-            return f"operator {called} came with opset {min(since)}; the model declares {version}"
-        return f"operator {called} does not exist in opset {version}{nearest(op, sorted({s.name for s in history}))}"
-    if schema.deprecated:
-        return f"operator {called} no longer exists in opset {version}, since {schema.since_version}"
-    single = defs.OpSchema.FormalParameterOption.Single
-    return _Schema(
-        schema.min_input,
-        schema.max_input,
-        schema.min_output,
-        schema.max_output,
-        tuple(i for i, p in enumerate(schema.inputs) if p.option == single),
-        tuple(i for i, p in enumerate(schema.outputs) if p.option == single),
-        frozenset(schema.attributes),
-        frozenset(name for name, a in schema.attributes.items() if a.required),
-    )

@@ -6,6 +6,7 @@ from typing import cast
 import onnx_graphsurgeon as gs
 
 from zc.errors import ZcError
+from zc.ir.garbage import without_gc
 from zc.ir.graph import Array, Constant, Node, Tensor, Variable, describe, scopes
 
 
@@ -18,10 +19,14 @@ class Names:
             self.used.update(t.name for t in (*scope.inputs, *scope.outputs))
             self.used.update(c.name for c in getattr(scope, "declared", ()))
             for node in scope.nodes:
-                self.used.add(node.name)
-                self.used.update(t.name for t in node.inputs)
-                self.used.update(t.name for t in node.outputs)
+                self.see(node)
         self._next: dict[str, int] = {}
+
+    def see(self, node: gs.Node) -> None:
+        """Take note of a node that was added with names of its own."""
+        self.used.add(node.name)
+        self.used.update(t.name for t in node.inputs)
+        self.used.update(t.name for t in node.outputs)
 
     def take(self, stem: str) -> str:
         """`stem` itself when it is free, else `stem_1`, `stem_2`, ..."""
@@ -55,7 +60,8 @@ def outer_values(node: gs.Node) -> Iterator[Tensor]:
 def needs(node: gs.Node) -> Iterator[Tensor]:
     """Every value that must exist before the node runs: its inputs and what its bodies take from outside."""
     yield from node.inputs
-    yield from outer_values(node)
+    if node.attrs:
+        yield from outer_values(node)
 
 
 def sort_nodes(graph: gs.Graph) -> bool:
@@ -63,10 +69,15 @@ def sort_nodes(graph: gs.Graph) -> bool:
 
     Iterative and linear; bodies inside nodes are sorted too. ZcError when the graph has a cycle, naming a node of it.
     """
+    with without_gc():
+        return _sort(graph)
+
+
+def _sort(graph: gs.Graph) -> bool:
     moved = False
     for node in graph.nodes:
         for body in node.subgraphs():
-            moved |= sort_nodes(body)
+            moved |= _sort(body)
     order = {id(n): i for i, n in enumerate(graph.nodes)}
     done: dict[int, bool] = {}  # False while its producers are being placed
     result: list[gs.Node] = []
@@ -108,9 +119,9 @@ def detach(node: gs.Node) -> None:
 
 
 def sweep(graph: gs.Graph) -> int:
-    """Drop the nodes without outputs (see `detach`) from one scope; their number."""
+    """Drop the nodes that were detached from one scope; their number."""
     before = len(graph.nodes)
-    graph.nodes[:] = [n for n in graph.nodes if n.outputs]
+    graph.nodes[:] = [n for n in graph.nodes if n.outputs or n.inputs]  # an operator may return nothing
     return before - len(graph.nodes)
 
 
@@ -172,7 +183,7 @@ class Editor:
         return node
 
     def forward(self, old: Tensor, new: Tensor) -> str | None:
-        """Let `new` stand for `old` everywhere, so that the producer of `old` can go. The reason why not, or None when done.
+        """Let `new` stand for `old` everywhere, so that the producer of `old` can go. None, or the reason why not.
 
         A graph output keeps its name and object: then the producer of `new` is made to write `old`, and the other
         consumers of `new` follow. That is impossible when `new` is a graph input or constant, or an output itself.

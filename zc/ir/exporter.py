@@ -1,116 +1,152 @@
 """Graph -> ModelProto. What `zc.ir.importer` keeps comes back, for every object that survived the edits."""
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Container, Iterator
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import AttributeProto, TensorProto, ValueInfoProto, defs, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, ValueInfoProto, helper
 
 from zc.errors import ZcError
+from zc.ir.attributes import attribute_kind, fill, raw_text
 from zc.ir.external import LazySparse, LazyTensor, array_chunks, chunks_of, elem_type_of, stored_bytes
 from zc.ir.graph import Constant, Function, Graph, Node, Tensor, Variable, describe
-from zc.ir.importer import TypedList
 
 
 class Exporter:
-    """Writes graphs into messages. `place` decides how an initializer is written: inline here."""
+    """Writes graphs into messages. `place` and `tensor` decide how weights are written: with all data inline here."""
+
+    opset = 0
+
+    def tensor(self, constant: Constant, into: TensorProto) -> None:
+        """Put the data of an initializer or of a tensor attribute into its message."""
+        tensor_proto(constant, into)
 
     def place(self, proto: onnx.GraphProto, constant: Constant) -> None:
         """Put an initializer into the message of its graph."""
         if isinstance(constant.lazy, LazySparse):
-            proto.sparse_initializer.append(constant.lazy.tensor)
+            sparse = proto.sparse_initializer.add()
+            sparse.CopyFrom(constant.lazy.tensor)
+            sparse.values.name = constant.name
         else:
-            proto.initializer.append(tensor_proto(constant))
+            self.tensor(constant, proto.initializer.add())
 
     def model(self, graph: Graph) -> onnx.ModelProto:
         """The whole model but for what `Model` adds (versions, metadata)."""
         proto = onnx.ModelProto()
-        proto.graph.CopyFrom(self.graph(graph, set()))
-        proto.functions.extend(self.function(cast(Function, f)) for f in graph.functions)
+        self.opset = graph.opset
+        self.graph(graph, set(), proto.graph)
+        for function in graph.functions:
+            self.function(cast(Function, function), proto.functions.add())
         return proto
 
-    def graph(self, graph: Graph, visible: set[int]) -> onnx.GraphProto:
+    def graph(self, graph: Graph, visible: set[int], into: onnx.GraphProto | None = None) -> onnx.GraphProto:
         """A graph or a body; `visible` holds the ids of the initializers of the scopes around it."""
-        alive = _alive(graph)
-        constants = [c for c in graph.declared if isinstance(c, Constant) and (id(c) in alive or not c.outputs)]
-        seen = visible | {id(c) for c in constants}
-        for tensor in _direct(graph):
-            if isinstance(tensor, Constant) and id(tensor) not in seen:
-                seen.add(id(tensor))
-                constants.append(tensor)
-        proto = onnx.GraphProto(name=graph.name, doc_string=graph.doc_string)
-        proto.node.extend(self.node(cast(Node, n), seen) for n in graph.nodes)
+        proto = onnx.GraphProto() if into is None else into
+        proto.name = graph.name
+        if graph.doc_string:
+            proto.doc_string = graph.doc_string
+        constants = initializers(graph, visible)
+        mine = {id(c) for c in constants}
+        visible |= mine
+        for node in graph.nodes:
+            self.node(cast(Node, node), visible, proto.node.add())
+        visible -= mine
         for constant in constants:
             self.place(proto, constant)
-        proto.input.extend(value_info(t) for t in graph.inputs)
-        proto.output.extend(value_info(t) for t in graph.outputs)
+        for tensor in graph.inputs:
+            value_info(tensor, proto.input.add())
+        for tensor in graph.outputs:
+            value_info(tensor, proto.output.add())
         ends = {id(t) for t in (*graph.inputs, *graph.outputs)}
-        proto.value_info.extend(value_info(t) for t in _values(graph) if id(t) not in ends)
+        for tensor in _values(graph):
+            if id(tensor) not in ends:
+                value_info(tensor, proto.value_info.add())
         _metadata(proto, graph.metadata)
-        names = {t.name for t in _direct(graph)} | {c.name for c in constants}
-        proto.quantization_annotation.extend(q for q in graph.quantization if q.tensor_name in names)
+        if graph.quantization:
+            names = {t.name for node in graph.nodes for t in (*node.inputs, *node.outputs)}
+            names.update(t.name for t in (*constants, *graph.inputs, *graph.outputs))
+            proto.quantization_annotation.extend(q for q in graph.quantization if q.tensor_name in names)
         return proto
 
-    def node(self, node: Node, visible: set[int]) -> onnx.NodeProto:
+    def node(self, node: Node, visible: set[int], into: onnx.NodeProto | None = None) -> onnx.NodeProto:
         """One node."""
-        proto = onnx.NodeProto(op_type=node.op, name=node.name)
-        proto.input.extend(t.name for t in node.inputs)
-        proto.output.extend(t.name for t in node.outputs)
-        if node.domain:
-            proto.domain = node.domain
+        proto = onnx.NodeProto() if into is None else into
+        proto.op_type = node.op
+        if node.name:
+            proto.name = node.name
+        proto.input.extend([t.name for t in node.inputs])
+        proto.output.extend([t.name for t in node.outputs])
+        if not node.standard:
+            proto.domain = cast(str, node.domain)
         if node.doc:
             proto.doc_string = node.doc
         if node.overload:
             proto.overload = node.overload
-        proto.attribute.extend(self.attribute(node, name, value, visible) for name, value in node.attrs.items())
+        for name, value in node.attrs.items():
+            self.attribute(node, name, value, visible, proto.attribute.add())
+        for name, text in node.attr_docs:
+            for attr in proto.attribute:
+                if attr.name == name:
+                    attr.doc_string = text
         _metadata(proto, node.metadata)
         return proto
 
-    def attribute(self, node: Node, name: str, value: Any, visible: set[int]) -> AttributeProto:
+    def attribute(self, node: Node, name: str, value: Any, visible: set[int], attr: AttributeProto) -> None:
         """One attribute, in the type that the operator's schema asks for."""
         if isinstance(value, AttributeProto):
-            return value
-        attr = AttributeProto(name=name)
+            attr.CopyFrom(value)
+            attr.name = name
+            return
+        attr.name = name
         if isinstance(value, gs.Graph):
             attr.type = AttributeProto.GRAPH
-            attr.g.CopyFrom(self.graph(cast(Graph, value), visible))
-            return attr
-        if isinstance(value, gs.Constant):
+            self.graph(cast(Graph, value), visible, attr.g)
+        elif isinstance(value, gs.Constant):
             attr.type = AttributeProto.TENSOR
-            attr.t.CopyFrom(tensor_proto(cast(Constant, value)))
-            return attr
-        kind = value.kind if isinstance(value, TypedList) and not value else _kind(node, name, value)
-        attr.type = kind
-        try:
-            _fill(attr, kind, value)
-        except (TypeError, ValueError) as err:
-            raise ZcError(f"node '{describe(node)}': attribute '{name}' cannot hold {value!r}: {err}") from err
-        return attr
+            self.tensor(cast(Constant, value), attr.t)
+        elif type(value) is list and value and isinstance(value[0], gs.Graph):
+            attr.type = AttributeProto.GRAPHS
+            for body in value:
+                self.graph(cast(Graph, body), visible, attr.graphs.add())
+        else:
+            try:
+                kind = attribute_kind(node, name, value, self.opset)
+                attr.type = cast(Any, kind)
+                fill(attr, kind, value)
+            except (TypeError, ValueError) as err:
+                raise ZcError(f"node '{describe(node)}': attribute '{name}' cannot hold {value!r}: {err}") from err
 
-    def function(self, function: Function) -> onnx.FunctionProto:
+    def function(self, function: Function, into: onnx.FunctionProto | None = None) -> onnx.FunctionProto:
         """One function. Constants have no place in it but as Constant nodes."""
-        proto = onnx.FunctionProto(name=function.name, domain=function.domain, doc_string=function.doc_string)
-        proto.overload = function.overload
-        proto.input.extend(t.name for t in function.inputs)
-        proto.output.extend(t.name for t in function.outputs)
-        proto.opset_import.extend(function.import_domains or ())
+        proto = onnx.FunctionProto() if into is None else into
+        proto.name, proto.domain = function.name, function.domain
+        if function.doc_string:
+            proto.doc_string = function.doc_string
+        if function.overload:
+            proto.overload = function.overload
+        proto.input.extend([t.name for t in function.inputs])
+        proto.output.extend([t.name for t in function.outputs])
+        self.opset = int(function.opset)
+        proto.opset_import.extend(imports_of(function))
         for name, default in function.attrs.items():
             if default is None:
                 proto.attribute.append(name)
             else:
-                proto.attribute_proto.append(self.attribute(Node("", function.name), name, default, set()))
+                self.attribute(Node("", function.name), name, default, set(), proto.attribute_proto.add())
         made: set[int] = set()
-        for tensor in _direct(function):
+        for tensor in _used_below(function):
             if isinstance(tensor, Constant) and id(tensor) not in made:
                 made.add(id(tensor))
                 node = Node("Constant", attrs={"value": Constant(tensor.name, tensor._values)})
-                proto.node.append(self.node(node, made))
-                proto.node[-1].output.append(tensor.name)
-        proto.node.extend(self.node(cast(Node, n), made) for n in function.nodes)
-        proto.value_info.extend(value_info(t) for t in _values(function) if _known(t))
+                self.node(node, made, proto.node.add()).output.append(tensor.name)
+        for one in function.nodes:
+            self.node(cast(Node, one), made, proto.node.add())
+        for tensor in (*function.inputs, *_values(function)):
+            if _known(tensor):
+                value_info(tensor, proto.value_info.add())
         _metadata(proto, function.metadata)
         return proto
 
@@ -118,31 +154,34 @@ class Exporter:
 class Skeleton(Exporter):
     """Writes the model without its big weights: they become inputs of their type and shape.
 
-    Enough for checking and shape inference, at a cost that does not grow with the weights.
+    Enough for checking and shape inference, at a cost that does not grow with the initializers.
     """
 
     limit = 1024  # elements; what shape arithmetic reads is far smaller
 
     def __init__(self) -> None:
-        self.loose: list[ValueInfoProto] = []
+        self.loose: list[Constant] = []
 
     def place(self, proto: onnx.GraphProto, constant: Constant) -> None:
         """Keep small initializers; let the model take big ones as inputs."""
         if constant.size <= self.limit:
             super().place(proto, constant)
         else:
-            self.loose.append(value_info(constant))
+            self.loose.append(constant)
 
     def model(self, graph: Graph) -> onnx.ModelProto:
         """The model, big weights among its inputs."""
         proto = super().model(graph)
         listed = {i.name for i in proto.graph.input}
-        proto.graph.input.extend(i for i in self.loose if i.name not in listed)
+        for constant in self.loose:
+            if constant.name not in listed:
+                listed.add(constant.name)  # two bodies may each have a weight of that name
+                value_info(constant, proto.graph.input.add())
         return proto
 
 
 class External(Exporter):
-    """Writes initializers of at least `limit` bytes into a file beside the model; `write` puts down the collected data."""
+    """Writes initializers of at least `limit` bytes into a file beside the model; `write` puts down what was noted."""
 
     limit = 1024
     align = 4096  # onnxruntime maps big tensors from page boundaries
@@ -176,47 +215,59 @@ class External(Exporter):
                 file.write(piece)
 
 
-def tensor_proto(constant: Constant) -> TensorProto:
+def tensor_proto(constant: Constant, into: TensorProto | None = None) -> TensorProto:
     """A constant with its data inside, whatever its type and wherever the data came from."""
+    proto = TensorProto() if into is None else into
     values = constant._values
     if isinstance(values, LazySparse):
         values = values.load()
     if isinstance(values, LazyTensor) and not values.external:
-        if values.tensor.name == constant.name:
-            return values.tensor
-        proto = TensorProto()
         proto.CopyFrom(values.tensor)
-        proto.name = constant.name
-        return proto
-    if not isinstance(values, LazyTensor) and elem_type_of(values.dtype) == TensorProto.STRING:
-        proto = numpy_helper.from_array(np.asarray(values, dtype=object), constant.name)
+        proto.ClearField("metadata_props")
     else:
-        proto = TensorProto(name=constant.name, data_type=elem_type_of(values.dtype), dims=values.shape)
-        proto.raw_data = b"".join(values.raw_chunks() if isinstance(values, LazyTensor) else array_chunks(values))
-    proto.doc_string = constant.doc
+        proto.data_type = cast(Any, elem_type_of(values.dtype))
+        proto.dims.extend(values.shape)
+        if proto.data_type == TensorProto.STRING:
+            proto.string_data.extend(raw_text(item) for item in np.asarray(values).reshape(-1))
+        elif isinstance(values, LazyTensor):
+            proto.raw_data = b"".join(values.raw_chunks())
+        else:
+            proto.raw_data = b"".join(array_chunks(values))
+    if constant.name or proto.name:
+        proto.name = constant.name
+    if constant.doc or proto.doc_string:
+        proto.doc_string = constant.doc
     _metadata(proto, constant.metadata)
     return proto
 
 
-def value_info(tensor: Tensor) -> ValueInfoProto:
+def value_info(tensor: Tensor, into: ValueInfoProto | None = None) -> ValueInfoProto:
     """Type and shape of a value, with the denotations, documentation and metadata that it was loaded with."""
-    info = ValueInfoProto()
-    old = tensor.info if isinstance(tensor, Variable) else None
+    info = ValueInfoProto() if into is None else into
+    old = tensor.info if isinstance(tensor, Variable | Constant) else None
     if old is not None:
         info.CopyFrom(old)
-    info.name = tensor.name
+    if info.name != tensor.name:
+        info.name = tensor.name
     kind = tensor.type if isinstance(tensor, Variable) else "tensor_type"
-    if kind in ("tensor_type", "sparse_tensor_type") and (tensor.dtype is not None or tensor.shape is not None):
-        part = getattr(info.type, kind)
-        part.elem_type = 0 if tensor.dtype is None else elem_type_of(tensor.dtype)
-        dims = None if tensor.shape is None else list(tensor.shape)
-        if dims is None:
-            part.ClearField("shape")
-        elif not part.HasField("shape") or [_plain(d) for d in part.shape.dim] != dims:
-            part.ClearField("shape")
-            part.shape.SetInParent()
-            for dim in dims:
-                _set_dim(part.shape.dim.add(), dim)
+    if kind not in ("tensor_type", "sparse_tensor_type"):
+        return info
+    dtype, dims = tensor.dtype, None if tensor.shape is None else list(tensor.shape)
+    if dtype is None and dims is None and not info.type.HasField(cast(Any, kind)):
+        return info
+    part = getattr(info.type, kind)
+    part.elem_type = 0 if dtype is None else elem_type_of(dtype)
+    if dims is None:
+        part.ClearField("shape")
+    elif not part.HasField("shape") or [_plain(d) for d in part.shape.dim] != dims:
+        meanings = [d.denotation for d in part.shape.dim]
+        part.ClearField("shape")
+        part.shape.SetInParent()
+        for i, size in enumerate(dims):
+            dim = part.shape.dim.add()
+            if len(meanings) == len(dims) and meanings[i]:  # an axis still means what it meant
+                dim.denotation = meanings[i]
+            _set_dim(dim, size)
     return info
 
 
@@ -232,24 +283,69 @@ def _set_dim(proto: Any, dim: Any) -> None:
         proto.dim_value = int(dim)
 
 
-def _direct(graph: gs.Graph) -> Iterable[Tensor]:
+def imports_of(function: Function) -> list[onnx.OperatorSetIdProto]:
+    """The operator sets that a function imports, and those that passes made it use."""
+    versions = {o.domain: o.version for o in function.import_domains or ()}
+    versions[""] = int(function.opset)
+    for scope in (function, *function.subgraphs(recursive=True)):
+        for node in scope.nodes:
+            versions.setdefault("" if cast(Node, node).standard else cast(str, node.domain), 1)
+    return [helper.make_opsetid(domain, version) for domain, version in versions.items()]
+
+
+def initializers(graph: Graph, visible: set[int]) -> list[Constant]:
+    """The constants that a graph or body must declare, in the order of the file.
+
+    `visible`: ids of the constants that scopes around it declare. Those that the file declared come first, unless they
+    lost their last use; then those that this scope uses; then those that several bodies inside it share.
+    """
+    alive = {id(t): t for t in _used_below(graph)}
+    found = {id(c): c for c in graph.declared if isinstance(c, Constant) and (id(c) in alive or _spare(c))}
+    found.update({id(t): t for t in _used_here(graph) if isinstance(t, Constant)})
+    found.update({id(c): c for c in _shared(graph, found)})
+    return [c for key, c in found.items() if key not in visible]
+
+
+def _spare(constant: Constant) -> bool:
+    return constant.spare and not constant.outputs
+
+
+def _shared(graph: gs.Graph, known: Container[int]) -> list[Constant]:
+    """The constants that several bodies of this scope use: written once here, where all of them see it."""
+    uses: Counter[int] = Counter()
+    tensors: dict[int, Constant] = {}
+    for body in graph.subgraphs():
+        inside = {id(t): t for t in _used_below(body) if isinstance(t, Constant) and id(t) not in known}
+        uses.update(inside.keys())
+        tensors.update(inside)
+    shared = [tensors[key] for key, count in uses.items() if count > 1]
+    if not shared:
+        return []
+    owners: dict[str, set[int]] = {}
+    for scope in (graph, *graph.subgraphs(recursive=True)):
+        for tensor in (*_used_here(scope), *scope.inputs, *(t for n in scope.nodes for t in n.outputs)):
+            owners.setdefault(tensor.name, set()).add(id(tensor))
+    # A name that stands for something else in one of the bodies cannot be given to a value around them.
+    return [c for c in shared if owners[c.name] == {id(c)}]
+
+
+def _used_here(graph: gs.Graph) -> Iterator[Tensor]:
     for node in graph.nodes:
         yield from node.inputs
     yield from graph.outputs
     yield from graph.inputs
 
 
-def _alive(graph: gs.Graph) -> set[int]:
-    alive = {id(t) for t in _direct(graph)}
+def _used_below(graph: gs.Graph) -> Iterator[Tensor]:
+    yield from _used_here(graph)
     for body in graph.subgraphs(recursive=True):
-        alive.update(id(t) for t in _direct(body))
-    return alive
+        yield from _used_here(body)
 
 
 def _known(tensor: Tensor) -> bool:
-    return isinstance(tensor, Variable) and bool(tensor.name) and (
-        tensor.dtype is not None or tensor.shape is not None or tensor.info is not None
-    )
+    if not isinstance(tensor, Variable) or not tensor.name:
+        return False
+    return tensor.dtype is not None or tensor.shape is not None or tensor.info is not None
 
 
 def _values(graph: gs.Graph) -> list[Tensor]:
@@ -260,47 +356,3 @@ def _values(graph: gs.Graph) -> list[Tensor]:
 def _metadata(proto: Any, pairs: tuple[tuple[str, str], ...]) -> None:
     for key, value in pairs:
         proto.metadata_props.add(key=key, value=value)
-
-
-@lru_cache(maxsize=4096)
-def _schema_kind(op: str, domain: str, name: str) -> int | None:
-    try:
-        return int(defs.get_schema(op, domain).attributes[name].type.value)
-    except (defs.SchemaError, KeyError):
-        return None
-
-
-def _kind(node: Node, name: str, value: Any) -> int:
-    kind = _schema_kind(node.op, node.domain or "", name)
-    scalar = not isinstance(value, list | tuple | np.ndarray)
-    if kind is not None and (kind in (AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS)) != scalar:
-        return kind
-    sample = value if scalar else (value[0] if len(value) else 0)
-    if isinstance(sample, str | bytes):
-        return AttributeProto.STRING if scalar else AttributeProto.STRINGS
-    if isinstance(sample, float | np.floating) or (not scalar and any(isinstance(v, float | np.floating) for v in value)):
-        return AttributeProto.FLOAT if scalar else AttributeProto.FLOATS
-    if isinstance(sample, int | np.integer):
-        return AttributeProto.INT if scalar else AttributeProto.INTS
-    if isinstance(value, type | np.dtype):  # a numpy type, as onnx-graphsurgeon allows for Cast's `to`
-        return AttributeProto.INT
-    raise ZcError(f"node '{describe(node)}': attribute '{name}' has a value of type {type(value).__name__}; no ONNX form")
-
-
-def _fill(attr: AttributeProto, kind: int, value: Any) -> None:
-    raw = lambda s: s if isinstance(s, bytes) else str(s).encode()  # noqa: E731
-    match kind:
-        case AttributeProto.FLOAT:
-            attr.f = float(value)
-        case AttributeProto.INT:
-            attr.i = elem_type_of(value) if isinstance(value, type | np.dtype) else int(value)
-        case AttributeProto.STRING:
-            attr.s = raw(value)
-        case AttributeProto.FLOATS:
-            attr.floats.extend(float(v) for v in value)
-        case AttributeProto.INTS:
-            attr.ints.extend(int(v) for v in value)
-        case AttributeProto.STRINGS:
-            attr.strings.extend(raw(v) for v in value)
-        case _:
-            attr.CopyFrom(helper.make_attribute(attr.name, value))

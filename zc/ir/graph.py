@@ -9,7 +9,8 @@ Everything that works on an onnx-graphsurgeon graph works on these. What differs
 Weights are never edited in place: assign a new array. Loaded arrays are read-only, so that copies can share them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -17,9 +18,9 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import LazyValues
-from onnx_graphsurgeon.util.misc import SynchronizedList
 
 from zc.errors import ZcError
+from zc.ir.elements import as_dtype
 from zc.ir.links import Consumers, Links
 
 Array = npt.NDArray[Any]
@@ -30,14 +31,44 @@ def _identical(self: object, other: object) -> bool:
     return self is other
 
 
+def _set_field(self: Any, name: str, value: Any) -> None:
+    """Assigning edges replaces them; the lists themselves stay."""
+    if name in {"inputs", "outputs"}:
+        edges = self.__dict__.get(name)
+        if edges is not None:
+            if value is not edges:
+                new = list(value)
+                edges.clear()
+                edges.extend(new)
+            return
+    object.__setattr__(self, name, value)
+
+
+class TypedList(list[Any]):
+    """An empty list attribute: it remembers of what (`kind`, an AttributeProto type)."""
+
+    def __init__(self, kind: int, items: Iterable[Any] = ()) -> None:
+        super().__init__(items)
+        self.kind = kind
+
+
 class Variable(gs.Variable):
     """A value known only at run time. `info` is the value_info it was loaded with (denotations, non-tensor types)."""
 
     info: onnx.ValueInfoProto | None = None
 
     def __init__(self, name: str, dtype: Any = None, shape: Any = None, type: str = "tensor_type") -> None:  # noqa: A002
-        super().__init__(name, dtype, shape, type)
-        _own_links(self)
+        # Straight into the dictionary: onnx-graphsurgeon's __setattr__ is the larger part of reading a model.
+        self.__dict__.update(
+            name=name,
+            inputs=Links(self, "outputs", ()),
+            outputs=Consumers(self, "inputs", ()),
+            dtype=dtype if dtype is None or isinstance(dtype, np.dtype) else as_dtype(dtype),
+            shape=shape,
+            type=type,
+        )
+
+    __setattr__ = _set_field
 
     __eq__ = _identical
     __hash__ = object.__hash__
@@ -48,13 +79,14 @@ class Variable(gs.Variable):
             self.__dict__.pop(field, None)
         own = cast(Any, self)
         own.__class__ = Constant
-        own._values, own.data_location, own._export_dtype = values, None, export_dtype
+        own._values, own.data_location, own._export_dtype = _exported(values, export_dtype), None, None
         return cast(Constant, own)
 
     def copy(self) -> "Variable":
         """A copy without edges."""
         new = Variable(self.name, self.dtype, None if self.shape is None else list(self.shape), self.type)
-        new.info = self.info
+        if self.info is not None:
+            new.__dict__["info"] = self.info
         return new
 
 
@@ -63,10 +95,24 @@ class Constant(gs.Constant):
 
     doc: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
+    info: onnx.ValueInfoProto | None = None
+    """How the graph lists it as an input, where it does."""
+    spare: bool = False
+    """Did nothing use it in the file either? Such an initializer is kept; one that lost its last use is not written."""
 
     def __init__(self, name: str, values: Any, data_location: int | None = None, export_dtype: Any = None) -> None:
-        super().__init__(name, values, data_location, export_dtype)
-        _own_links(self)
+        if not isinstance(values, np.ndarray | LazyValues):
+            raise ZcError(f"constant '{name}': its values must be an array, not {type(values).__name__}")
+        self.__dict__.update(
+            name=name,
+            inputs=Links(self, "outputs", ()),
+            outputs=Consumers(self, "inputs", ()),
+            _values=_exported(values, export_dtype),
+            data_location=data_location,
+            _export_dtype=None,
+        )
+
+    __setattr__ = _set_field
 
     __eq__ = _identical
     __hash__ = object.__hash__
@@ -80,6 +126,8 @@ class Constant(gs.Constant):
 
     @values.setter
     def values(self, values: Array) -> None:
+        if not isinstance(values, np.ndarray | LazyValues):
+            raise ZcError(f"constant '{self.name}': its values must be an array, not {type(values).__name__}")
         self._values = values
         self.data_location = None
 
@@ -101,28 +149,34 @@ class Constant(gs.Constant):
     def to_variable(self, dtype: Any = None, shape: Any = ()) -> Variable:
         """Turn this constant into a run-time value in place."""
         var_dtype = self.dtype if dtype is None else dtype
-        for field in ("_values", "_export_dtype", "data_location", "doc", "metadata"):
+        for field in ("_values", "_export_dtype", "data_location", "doc", "metadata", "spare"):
             self.__dict__.pop(field, None)
         own = cast(Any, self)
         own.__class__ = Variable
-        own.dtype, own.shape, own.type = var_dtype, list(shape), "tensor_type"
+        own.dtype, own.shape, own.type = as_dtype(var_dtype), list(shape), "tensor_type"
         return cast(Variable, own)
 
     def copy(self) -> "Constant":
         """A copy without edges; the array is shared."""
         new = Constant(self.name, self._values)
-        new.doc, new.metadata = self.doc, self.metadata
+        for field in ("doc", "metadata", "info", "spare"):
+            if field in self.__dict__:
+                new.__dict__[field] = self.__dict__[field]
         return new
 
 
 class Node(gs.Node):
-    """One operation. Attribute values: int, float, str, bytes, lists of them, `Constant`, `Graph`, or, for the kinds that
-    onnx-graphsurgeon has no form for, the AttributeProto itself.
-    """  # noqa: D205
+    """One operation.
+
+    Attribute values: int, float, str, bytes, lists of them, `Constant`, `Graph`, list of `Graph`; or, for references to
+    a function's parameters and the kinds that onnx-graphsurgeon has no form for, the AttributeProto itself.
+    """
 
     doc: str = ""
     overload: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
+    attr_docs: tuple[tuple[str, str], ...] = ()
+    """Doc strings of attributes, by the attribute's name."""
 
     def __init__(
         self,
@@ -133,14 +187,36 @@ class Node(gs.Node):
         outputs: Any = None,
         domain: str | None = None,
     ) -> None:
-        super().__init__(op, name, attrs, (), (), domain)
-        cast(Any, self.inputs).__class__ = Links
-        cast(Any, self.outputs).__class__ = Links
-        self.inputs.extend(inputs or ())
-        self.outputs.extend(outputs or ())
+        own = self.__dict__
+        own.update(op=op, name=name or "", attrs={} if attrs is None else attrs, domain=domain)
+        own["inputs"] = Links(self, "outputs", inputs or ())
+        own["outputs"] = Links(self, "inputs", outputs or ())
 
     __eq__ = _identical
     __hash__ = object.__hash__
+    __setattr__ = _set_field
+
+    def take_notes(self, other: "Node") -> None:
+        """Take over what ONNX stores beside the computation of another node."""
+        for field in ("doc", "overload", "metadata", "attr_docs"):
+            if field in other.__dict__:
+                self.__dict__[field] = other.__dict__[field]
+
+    def copy(self, inputs: Any = None, outputs: Any = None, tensor_map: Any = None) -> "Node":
+        """A node with the same operator and attributes on other values; bodies are copied."""
+        attrs = {k: v.copy({}) if isinstance(v, Graph) else v for k, v in self.attrs.items()}
+        new = Node(self.op, self.name, attrs, inputs, outputs, self.domain)
+        new.take_notes(self)
+        return new
+
+    def subgraphs(self, recursive: bool = False) -> Iterator[gs.Graph]:
+        """The bodies of this node, in the order of its attributes; `recursive`: and those inside them."""
+        for value in self.attrs.values():
+            for body in value if type(value) is list else (value,):
+                if isinstance(body, gs.Graph):
+                    yield body
+                    if recursive:
+                        yield from body.subgraphs(recursive=True)
 
     @property
     def standard(self) -> bool:
@@ -168,23 +244,24 @@ class Graph(gs.Graph):
     __hash__ = object.__hash__
 
     def toposort(self, *args: Any, **kwargs: Any) -> "Graph":
-        """Sort nodes so that each stands after what it needs; order is kept where it may be. See `zc.ir.edit.sort_nodes`."""
+        """Put each node after what it needs, keeping the order where it may be kept. See `zc.ir.edit.sort_nodes`."""
         from zc.ir.edit import sort_nodes
 
         for scope in [self, *self.functions]:
             sort_nodes(scope)
         return self
 
-    def _generate_name(self, prefix: str, existing_names: set[str]) -> str:
-        """Keep the set of names between calls: `layer` then costs constant time."""
-        return self._fresh().take(prefix)
-
     def _fresh(self) -> Any:
+        """The names in use, kept between calls: `layer` then looks only at the nodes that were added since."""
         from zc.ir.edit import Names
 
-        names = self.__dict__.get("_names")
-        if names is None:
-            names = self.__dict__["_names"] = Names(self)
+        names, count, last = self.__dict__.get("_names", (None, 0, None))
+        if names is None or len(self.nodes) < count or (count and self.nodes[count - 1] is not last):
+            names = Names(self)
+        else:
+            for node in self.nodes[count:]:
+                names.see(node)
+        self.__dict__["_names"] = (names, len(self.nodes), self.nodes[-1] if self.nodes else None)
         return names
 
     def layer(self, inputs: Any = None, outputs: Any = None, *args: Any, **kwargs: Any) -> list[Tensor]:
@@ -192,7 +269,7 @@ class Graph(gs.Graph):
         ins = [self._as_input(one) for one in inputs or ()]
         outs = [one if isinstance(one, Tensor) else Variable(self._fresh().take(one)) for one in outputs or ()]
         kwargs.setdefault("name", self._fresh().take("node"))
-        node = Node(*args, **kwargs, inputs=ins, outputs=outs)
+        node = Node(*args, **{**kwargs, "inputs": ins, "outputs": outs})
         self.nodes.append(node)
         return list(node.outputs)
 
@@ -207,12 +284,27 @@ class Graph(gs.Graph):
         dtype = np.float32 if any(isinstance(x, float) for x in flat) else np.int64
         return Constant(self._fresh().take("constant"), np.array(one, dtype))
 
+    def __getattr__(self, name: str) -> Any:
+        """Functions registered with `gs.Graph.register`; onnx-graphsurgeon prints to stdout about names it has not."""
+        opset = self.__dict__.get("opset")
+        for registered in (gs.Graph.OPSET_FUNC_MAP.get(opset, {}), gs.Graph.GLOBAL_FUNC_MAP):
+            if name in registered:
+                return partial(registered[name], self)
+        for function in self.__dict__.get("_functions", ()):
+            if function.name == name:
+                return partial(function, self)
+        raise AttributeError(f"a graph has no attribute {name!r}")
+
     def copy(self, tensor_map: dict[int, Tensor] | None = None) -> "Graph":
         """A copy with nodes, edges and metadata of its own; arrays are shared."""
-        return copy_graph(self, {} if tensor_map is None else dict(tensor_map), top=tensor_map is None)
+        from zc.ir.copying import copy_graph
+        from zc.ir.garbage import without_gc
+
+        with without_gc():
+            return copy_graph(self, {} if tensor_map is None else dict(tensor_map), top=tensor_map is None)
 
     def __repr__(self) -> str:
-        return f"<Graph {self.name!r}: {len(self.nodes)} nodes>"
+        return f"<{type(self).__name__} {self.name!r}: {len(self.nodes)} nodes>"
 
     __str__ = __repr__
 
@@ -221,8 +313,9 @@ class Function(gs.Function, Graph):
     """A function of the model: operators of its own, made of others."""
 
     overload: str = ""
-    value_infos: tuple[onnx.ValueInfoProto, ...] = ()
 
+    toposort = Graph.toposort  # onnx-graphsurgeon's Function overrides both
+    copy = Graph.copy
     __eq__ = _identical
     __hash__ = object.__hash__
 
@@ -231,15 +324,15 @@ class Function(gs.Function, Graph):
         """Domain and name (and overload, where two functions share them)."""
         return (self.domain, f"{self.name}:{self.overload}" if self.overload else self.name)
 
-    def __repr__(self) -> str:
-        return f"<Function {self.domain}::{self.name}: {len(self.nodes)} nodes>"
-
-    __str__ = __repr__
+    __repr__ = __str__ = Graph.__repr__
 
 
-def _own_links(tensor: Tensor) -> None:
-    cast(Any, tensor.inputs).__class__ = Links
-    cast(Any, tensor.outputs).__class__ = Consumers
+def _exported(values: Any, export_dtype: Any) -> Any:
+    """The array in the type that onnx-graphsurgeon would convert it to on export."""
+    wanted = as_dtype(export_dtype)
+    if wanted is None or wanted == values.dtype:
+        return values
+    return (values.load() if isinstance(values, LazyValues) else values).astype(wanted)
 
 
 def scopes(graph: gs.Graph) -> Iterator[Graph]:
@@ -254,91 +347,9 @@ def scopes(graph: gs.Graph) -> Iterator[Graph]:
 
 def adopt(graph: gs.Graph) -> Graph:
     """Turn what a custom pass made with plain onnx-graphsurgeon into our classes, in place. Linear."""
-    own = {gs.Node: Node, gs.Variable: Variable, gs.Constant: Constant, gs.Graph: Graph, gs.Function: Function}
+    from zc.ir.adopt import adopt as adopt_all
 
-    def claim(item: Any) -> None:
-        wanted = own.get(type(item))
-        if wanted is not None:
-            item.__class__ = wanted
-            if wanted in (Graph, Function):
-                item.declared = []
-        if isinstance(item, Tensor) and type(item.outputs) is SynchronizedList:
-            _own_links(item)
-
-    claim(graph)
-    for scope in scopes(graph):
-        claim(scope)
-        for tensor in [*scope.inputs, *scope.outputs]:
-            claim(tensor)
-        for node in scope.nodes:
-            claim(node)
-            if type(node.inputs) is SynchronizedList:
-                cast(Any, node.inputs).__class__ = Links
-                cast(Any, node.outputs).__class__ = Links
-            for value in node.attrs.values():
-                if isinstance(value, Tensor | gs.Graph):
-                    claim(value)
-            for tensor in node.inputs:
-                claim(tensor)
-            for tensor in node.outputs:
-                claim(tensor)
-        scope.__dict__.pop("_names", None)  # a custom pass may have added names
-    return cast(Graph, graph)
-
-
-def copy_graph(graph: Graph, copies: dict[int, Tensor], top: bool) -> Graph:
-    """`Graph.copy`: `copies` maps the id of each tensor of the outer scopes to its copy, and grows."""
-
-    def tensor(old: Tensor) -> Tensor:
-        if old.is_empty():
-            return Variable("")
-        if id(old) not in copies:
-            copies[id(old)] = cast(Any, old).copy()
-        return copies[id(old)]
-
-    def attribute(value: Any) -> Any:
-        if isinstance(value, Graph):
-            return copy_graph(value, copies, top=False)
-        return list(value) if type(value) is list else value
-
-    declared = [cast(Constant, tensor(c)) for c in graph.declared if isinstance(c, Constant)]
-    nodes: list[gs.Node] = []
-    # Producers first: inner scopes must find the copies of what they use from outside.
-    for node in graph.nodes:
-        for old in (*node.inputs, *node.outputs):
-            tensor(old)
-    for node in graph.nodes:
-        new = Node(
-            node.op,
-            node.name,
-            {k: attribute(v) for k, v in node.attrs.items()},
-            [tensor(t) for t in node.inputs],
-            [tensor(t) for t in node.outputs],
-            node.domain,
-        )
-        own = cast(Node, node)
-        new.doc, new.overload, new.metadata = own.doc, own.overload, own.metadata
-        nodes.append(new)
-    fields: dict[str, Any] = {
-        "nodes": nodes,
-        "inputs": [tensor(t) for t in graph.inputs],
-        "outputs": [tensor(t) for t in graph.outputs],
-        "name": graph.name,
-        "doc_string": graph.doc_string,
-        "opset": graph.opset,
-        "import_domains": graph.import_domains,
-        "ir_version": graph.ir_version,
-    }
-    if isinstance(graph, Function):
-        result: Graph = Function(domain=graph.domain, attrs=dict(graph.attrs), **fields)
-        result.overload, result.value_infos = graph.overload, graph.value_infos  # type: ignore[attr-defined]
-    else:
-        result = Graph(**fields)
-        if top:
-            result.producer_name, result.producer_version = graph.producer_name, graph.producer_version
-            result.functions = [cast(Function, copy_graph(cast(Graph, f), {}, top=False)) for f in graph.functions]
-    result.declared, result.metadata, result.quantization = declared, graph.metadata, graph.quantization
-    return result
+    return adopt_all(graph)
 
 
 def fixed_value(tensor: Tensor, graph: gs.Graph | None = None) -> Array | None:
@@ -351,10 +362,23 @@ def fixed_value(tensor: Tensor, graph: gs.Graph | None = None) -> Array | None:
             return None
         return cast(Constant, tensor).values
     if len(tensor.inputs) == 1 and tensor.inputs[0].op == "Constant":
-        value = tensor.inputs[0].attrs.get("value")
-        if isinstance(value, gs.Constant):
-            return cast(Constant, value).values
+        for name, value in tensor.inputs[0].attrs.items():
+            if isinstance(value, gs.Constant):
+                return cast(Constant, value).values
+            dtype = _CONSTANT_FORMS.get(name)
+            if dtype is not None and not isinstance(value, onnx.AttributeProto):
+                return np.array(value, dtype)
     return None
+
+
+_CONSTANT_FORMS: dict[str, Any] = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+    "value_string": object,
+    "value_strings": object,
+}
 
 
 def describe(node: gs.Node) -> str:
@@ -368,5 +392,7 @@ def attribute(node: gs.Node, name: str, default: Any) -> Any:
     """An attribute's value or its default. ZcError when it is a reference to a function's parameter."""
     value = node.attrs.get(name, default)
     if isinstance(value, onnx.AttributeProto):
+        if value.ref_attr_name:
+            raise ZcError(f"node '{describe(node)}': attribute '{name}' is a parameter of the function around it")
         raise ZcError(f"node '{describe(node)}': attribute '{name}' has no plain value")
     return value

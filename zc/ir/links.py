@@ -18,6 +18,12 @@ _INDEX_FROM = 48  # below this length a scan beats keeping an index
 class Links(SynchronizedList[T]):
     """The inputs or outputs of a node, or the producers of a tensor."""
 
+    def __init__(self, parent_obj: Any, field_name: str, initial: Iterable[T]) -> None:
+        self.parent_obj = parent_obj
+        self.field_name = field_name
+        if initial:
+            self.extend(initial)
+
     def _remove_from_elem(self, elem: Any) -> None:
         other = getattr(elem, self.field_name)
         if isinstance(other, Links):
@@ -31,10 +37,10 @@ class Links(SynchronizedList[T]):
 
     def __setitem__(self, index: Any, elem: Any) -> None:
         if isinstance(index, slice):
-            new = list(elem)
-            for old in self[index]:
+            new, gone = list(elem), self[index]
+            list.__setitem__(self, index, new)  # raises before any edge is cut when the lengths do not fit
+            for old in gone:
                 self._remove_from_elem(old)
-            list.__setitem__(self, index, new)
             for one in new:
                 self._add_to_elem(one)
             return
@@ -51,8 +57,10 @@ class Links(SynchronizedList[T]):
 
     def extend(self, iterable: Iterable[T]) -> None:
         """Append all; unlike the original, a generator may be given."""
+        field, parent = self.field_name, self.parent_obj
         for elem in list(iterable):
-            self.append(elem)
+            list.append(self, elem)
+            list.append(getattr(elem, field), parent)
 
     def remove(self, x: T) -> None:
         """Remove one occurrence, found by identity."""
@@ -60,7 +68,7 @@ class Links(SynchronizedList[T]):
 
     def pop(self, index: SupportsIndex = -1) -> T:
         """Remove and return the element at `index`."""
-        elem = self[index]
+        elem: T = self[index]
         self.__delitem__(index)
         return elem
 

@@ -20,6 +20,7 @@ TYPE_NAMES: dict[int, str] = {
 }
 """How the text spells each element type, by its number."""
 
+_PACKED = frozenset({"int2", "uint2", "int4", "uint4", "float4_e2m1fn"})
 _RESERVED = frozenset(TYPE_NAMES.values()) | {"seq", "map", "optional", "sparse_tensor", "opaque"}
 _PATTERNS = {  # said as the integers that hold their bits, since the grammar has no literals for them
     getattr(TensorProto, name): np.dtype(np.uint16 if name in ("FLOAT16", "BFLOAT16") else np.uint8)
@@ -77,7 +78,9 @@ def tensor_literal(tensor: TensorProto) -> tuple[str, str]:
     except (ValueError, TypeError) as err:
         raise ZcError(f"tensor '{tensor.name}': its data does not fit its shape {list(tensor.dims)}: {err}") from err
     if tensor.data_type in _PATTERNS:
-        bits = np.frombuffer(b"".join(array_chunks(array)), _PATTERNS[tensor.data_type])
+        # Two or four elements an entry where they are packed into bytes; the 6-bit types have an entry each.
+        packed = array.dtype.name in _PACKED
+        bits = np.frombuffer(b"".join(array_chunks(array)) if packed else array.tobytes(), _PATTERNS[tensor.data_type])
         return "{" + _numbers(bits) + "}", _numbers(array.astype(np.float32).reshape(-1))
     return "{" + _numbers(_plain(array)) + "}", ""
 

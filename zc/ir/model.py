@@ -4,22 +4,22 @@ This module, with `importer`, `exporter` and `external` behind it, is the only p
 """
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import cast
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 from onnx import helper
 
 from zc.errors import ZcError
 from zc.ir.exporter import Exporter, External, Skeleton
-from zc.ir.external import chunks_of, stored_bytes
+from zc.ir.external import LazyTensor, chunks_of, stored_bytes
+from zc.ir.files import Replacement, real_target, write_atomically
+from zc.ir.garbage import without_gc
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, scopes
-from zc.ir.importer import import_graph
+from zc.ir.importer import import_graph, plain_domain
 from zc.ir.spec import Dim, TensorSpec
 
 PROTO_LIMIT = 2**31 - 2**20
@@ -59,7 +59,7 @@ class Model:
     @property
     def opsets(self) -> dict[str, int]:
         """Version of each imported operator set, by domain."""
-        return {o.domain: o.version for o in self.graph.import_domains or ()} | {"": self.opset}
+        return {plain_domain(o.domain) or "": o.version for o in self.graph.import_domains or ()} | {"": self.opset}
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -94,7 +94,7 @@ class Model:
         return sum(stored_bytes(c.dtype, tuple(c.shape)) for c in self.constants() if c.dtype.kind not in "OUS")
 
     def weights_digest(self) -> str:
-        """sha256 over the model as it stands, weights included: equal for equal models, whatever file they came from."""
+        """Sha256 over the model as it stands, with its weights: the same whatever file they came from."""
         sha = hashlib.sha256(self.to_proto(skeleton=True).SerializeToString(deterministic=True))
         for constant in self.constants():
             if constant.size > Skeleton.limit and constant.dtype.kind not in "OUS":
@@ -115,7 +115,7 @@ class Model:
     def set_opset(self, version: int) -> None:
         """Declare another version of the default operator set; nodes are not converted."""
         self.graph.opset = version
-        kept = [o for o in self.graph.import_domains or () if o.domain not in ("", "ai.onnx")]
+        kept = [o for o in self.graph.import_domains or () if plain_domain(o.domain)]
         self.graph.import_domains = [helper.make_opsetid("", version), *kept]
         self.ir_version = max(self.ir_version, helper.find_min_ir_version_for(self.graph.import_domains, True))
         for body in self.graph.subgraphs(recursive=True):
@@ -132,7 +132,8 @@ class Model:
     def from_proto(proto: onnx.ModelProto, path: Path | None = None) -> "Model":
         """A model from its message. ZcError if the message is no usable model."""
         if not proto.HasField("graph") or not proto.opset_import:
-            raise ZcError("this is no ONNX model: it has no graph or names no operator set")
+            missing = "names no operator set" if proto.HasField("graph") else "has no graph"
+            raise ZcError(f"not an ONNX model, or a damaged one: it {missing}")
         graph = import_graph(proto, path.parent if path else None)
         model = Model(graph, path, proto.ir_version, proto.domain, proto.model_version, proto.doc_string)
         model.metadata = {p.key: p.value for p in proto.metadata_props}
@@ -155,8 +156,8 @@ class Model:
         outputs: return these values instead of the model's outputs, untyped where they are not outputs.
         ZcError when the message would be over 2 GB: save it instead.
         """
-        if not skeleton and self.nbytes() > PROTO_LIMIT:
-            raise ZcError(f"{self.name}: {self.nbytes() / 2**30:.1f} GiB of weights do not fit into one message; save it")
+        if not skeleton and (size := self.nbytes()) > PROTO_LIMIT:
+            raise ZcError(f"{self.name}: {size / 2**30:.1f} GiB of weights do not fit into one message; save it")
         proto = self._proto(Skeleton() if skeleton else Exporter())
         if outputs is not None:
             typed = {o.name: o for o in proto.graph.output}
@@ -165,16 +166,15 @@ class Model:
         return proto
 
     def _proto(self, exporter: Exporter) -> onnx.ModelProto:
-        proto = exporter.model(self.graph)
+        with without_gc():
+            proto = exporter.model(self.graph)
         proto.ir_version, proto.domain, proto.model_version = self.ir_version, self.domain, self.version
         proto.producer_name, proto.producer_version = self.graph.producer_name, self.graph.producer_version
         proto.doc_string = self.doc
-        declared = {o.domain: o.version for o in self.graph.import_domains or ()}
-        if "" not in declared and "ai.onnx" not in declared:
-            declared[""] = self.opset
+        declared = self.opsets
         for scope in self.scopes():
             for node in scope.nodes:
-                declared.setdefault(node.domain or ("ai.onnx" if "" not in declared else ""), 1)
+                declared.setdefault("" if cast(Node, node).standard else cast(str, node.domain), 1)
         proto.opset_import.extend(helper.make_opsetid(d, v) for d, v in declared.items())
         for key, value in self.metadata.items():
             proto.metadata_props.add(key=key, value=value)
@@ -193,16 +193,33 @@ class Model:
         if external is None:
             external = self.nbytes() > PROTO_LIMIT
         if not external:
-            data = self.to_proto().SerializeToString(deterministic=True)
+            data = self._bytes(self.to_proto())
             write_atomically(path, lambda file: file.write(data))
             return
+        path = real_target(path)
         side = path.with_name(path.name + ".data")
-        if side.exists():  # the file it belongs to must stay whole until it is replaced
+        if any(lazy.file == side for lazy in self._unread()):  # what we are about to read must not be replaced
             side = path.with_name(f"{path.name}.{self.weights_digest()[:8]}.data")
         exporter = External(side.name)
-        proto = self._proto(exporter)
-        write_atomically(side, exporter.write)
-        write_atomically(path, lambda file: file.write(proto.SerializeToString(deterministic=True)))
+        data = self._bytes(self._proto(exporter))
+        with Replacement(side) as weights, Replacement(path) as main:
+            weights.fill(exporter.write)
+            main.fill(lambda file: file.write(data))
+            # Both are whole on disk: only now, and one right after the other, do they take their places.
+            weights.commit()
+            main.commit()
+
+    def _bytes(self, proto: onnx.ModelProto) -> bytes:
+        try:
+            return bytes(proto.SerializeToString(deterministic=True))
+        except (EncodeError, ValueError) as err:
+            raise ZcError(f"{self.name}: does not fit into one message (2 GB, 32 nested bodies): {err}") from err
+
+    def _unread(self) -> Iterator[LazyTensor]:
+        """The weights that still stand in a file beside the model."""
+        for constant in self.constants():
+            if isinstance(constant.lazy, LazyTensor) and constant.lazy.external:
+                yield constant.lazy
 
 
 def load(path: str | Path) -> Model:
@@ -211,14 +228,16 @@ def load(path: str | Path) -> Model:
     ZcError when the file is missing, no ONNX model, damaged, or points to data outside its folder.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ZcError(f"{path}: a folder, not an ONNX file")
     try:
+        if path.is_dir():
+            raise ZcError(f"{path}: a folder, not an ONNX file")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ZcError(f"{path}: no such file") from None
-    except OSError as err:
-        raise ZcError(f"{path}: cannot be read: {err.strerror}") from err
+    except (OSError, ValueError) as err:
+        raise ZcError(f"{path}: cannot be read: {err}") from err
+    if not data:
+        raise ZcError(f"{path}: the file is empty")
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
@@ -245,30 +264,6 @@ def parse_proto(text: str) -> onnx.ModelProto:
         raise ZcError("ONNX text: " + said.removeprefix("[ParseError at position ").replace("]", ":", 1)) from err
     except (ValueError, IndexError, RuntimeError) as err:  # numbers out of range; text that is no Unicode
         raise ZcError(f"ONNX text: {err}") from err
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Let `write` fill a temporary file in the same folder, then put it in the place of `path`."""
-    if path.is_dir():
-        raise ZcError(f"{path}: is a folder; name a file to write")
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as err:
-        raise ZcError(f"{path}: cannot be written: {err.strerror}") from err
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException as err:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(err, OSError):
-            raise ZcError(f"{path}: cannot be written: {err.strerror}") from err
-        raise
 
 
 def _spec(tensor: Tensor) -> TensorSpec:

@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import shape_inference
 
 from zc.errors import ZcError
 from zc.ir.external import dtype_of
+from zc.ir.garbage import without_gc
 from zc.ir.graph import Graph, Node, Tensor, Variable
 from zc.ir.model import Model
 
@@ -18,8 +20,13 @@ def infer_shapes(model: Model, *, stale: bool = False) -> tuple[str, ...]:
     file said stays where inference knows nothing (operators of other domains).
     The cost does not depend on the size of the weights.
     """
+    with without_gc():
+        return _reinfer(model, stale)
+
+
+def _reinfer(model: Model, stale: bool) -> tuple[str, ...]:
     before: dict[int, tuple[object, object]] = {}
-    inner = [t for scope in model.scopes() for t in _made_inside(scope)]
+    inner = [t for scope in model.scopes() for t in _made_inside(scope, keep_outputs=scope is model.graph)]
     for tensor in inner:
         before[id(tensor)] = (tensor.dtype, None if stale else tensor.shape)
         tensor.shape = None
@@ -36,8 +43,9 @@ def infer_shapes(model: Model, *, stale: bool = False) -> tuple[str, ...]:
     return problems
 
 
-def _made_inside(scope: Graph) -> Iterable[Variable]:
-    ends = {id(t) for t in scope.outputs}
+def _made_inside(scope: Graph, keep_outputs: bool) -> Iterable[Variable]:
+    """The values that nodes make; what the model's own outputs are is for its users to rely on."""
+    ends = {id(t) for t in scope.outputs} if keep_outputs else set()
     for node in scope.nodes:
         for tensor in node.outputs:
             if isinstance(tensor, Variable) and id(tensor) not in ends and tensor.type == "tensor_type" and tensor.name:
@@ -46,11 +54,11 @@ def _made_inside(scope: Graph) -> Iterable[Variable]:
 
 def _infer(model: Model) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     proto = model.to_proto(skeleton=True)
-    problems = []
+    problems: list[str] = []
     for data_prop in (True, False):
         try:
             return shape_inference.infer_shapes(proto, data_prop=data_prop), tuple(problems)
-        except (shape_inference.InferenceError, RuntimeError, ValueError) as err:
+        except (shape_inference.InferenceError, RuntimeError, ValueError, DecodeError, TypeError) as err:
             problems = [" ".join(str(err).split())]
     return proto, tuple(problems)
 
@@ -59,8 +67,13 @@ def _apply(graph: Graph, infos: dict[str, onnx.ValueInfoProto]) -> None:
     for node in graph.nodes:
         for tensor in node.outputs:
             info = infos.get(tensor.name)
-            if isinstance(tensor, Variable) and info is not None and info.type.HasField("tensor_type"):
+            if not isinstance(tensor, Variable) or info is None:
+                continue
+            kind = info.type.WhichOneof("value")
+            if kind == "tensor_type":
                 _fill(tensor, info.type.tensor_type)
+            elif kind is not None and tensor.dtype is None and tensor.info is None:  # a sequence, an optional
+                tensor.type, tensor.info = kind, info
 
 
 def _fill(tensor: Variable, part: onnx.TypeProto.Tensor) -> None:

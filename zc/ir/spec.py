@@ -12,7 +12,8 @@ Dim = int | str | None
 class TensorSpec:
     """Name, element type and shape of a graph input or output.
 
-    `dtype` is None for values that are not tensors (sequences, maps, optionals); `shape` is None when the rank is unknown.
+    `dtype` is None for values that are not tensors (sequences, maps, optionals) and where the type is unknown;
+    `shape` is None when the rank is unknown.
     """
 
     name: str

@@ -29,14 +29,13 @@ nodes, values and tensors, names of bodies and of tensors in attributes.
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
-from onnx import AttributeProto, TensorProto
+from onnx import TensorProto
 
 from zc.errors import ZcError
 from zc.ir.exporter import Exporter, tensor_proto
-from zc.ir.external import LazySparse, digest, elem_type_of
-from zc.ir.graph import Constant, Node
+from zc.ir.external import digest, elem_type_of
+from zc.ir.graph import Constant
 from zc.ir.hashed import HashedTensor, hashed_model
 from zc.ir.model import Model, parse_proto
 from zc.ir.printer import Gaps, Printer
@@ -112,18 +111,9 @@ class _Hash(Exporter):
     def __init__(self, held: frozenset[str]) -> None:
         self.held = held
 
-    def place(self, proto: onnx.GraphProto, constant: Constant) -> None:
-        """Put an initializer, or what stands for it, into the message of its graph."""
-        if isinstance(constant.lazy, LazySparse):
-            proto.sparse_initializer.append(constant.lazy.tensor)
-        else:
-            proto.initializer.append(self.stand_in(constant))
-
-    def attribute(self, node: Node, name: str, value: Any, visible: set[int]) -> AttributeProto:
-        """One attribute; tensors in attributes are weights too."""
-        if not isinstance(value, Constant):
-            return super().attribute(node, name, value, visible)
-        return AttributeProto(name=name, type=AttributeProto.TENSOR, t=self.stand_in(value))
+    def tensor(self, constant: Constant, into: TensorProto) -> None:
+        """Put an initializer or a tensor attribute, or what stands for it, into its message."""
+        into.CopyFrom(self.stand_in(constant))
 
     def stand_in(self, constant: Constant) -> TensorProto:
         """A message with the numbers of a small constant, or saying which numbers a big one holds."""
