@@ -35,10 +35,11 @@ from onnx import TensorProto
 from zc.errors import ZcError
 from zc.ir.exporter import Exporter, tensor_proto
 from zc.ir.external import digest, elem_type_of
-from zc.ir.graph import Constant
+from zc.ir.graph import Constant, Variable
 from zc.ir.hashed import HashedTensor, hashed_model
 from zc.ir.model import Model, parse_proto
 from zc.ir.printer import Gaps, Printer
+from zc.ir.shapes import infer_shapes
 
 Weights = Literal["hash", "full", "shape"]
 
@@ -88,6 +89,27 @@ def render(
         more = f" (and {len(unsayable) - 1} more)" if len(unsayable) > 1 else ""
         raise ZcError(f"{model.name}: ONNX text cannot say {unsayable[0]}{more}; print it with --weights hash")
     return text, printer.gaps
+
+
+def with_shapes(model: Model) -> Model:
+    """The model with a type and shape on every value for which they can be inferred; those it tells itself stay.
+
+    A copy, or the model itself where nothing is missing or nothing can be inferred (weights are hashed).
+    """
+    inner = [t for scope in model.scopes() for node in scope.nodes for t in node.outputs]
+    hashed = any(isinstance(c.lazy, HashedTensor) for c in model.constants())
+    if hashed or all(t.dtype is not None and t.shape is not None for t in inner if t.name):
+        return model
+    result = model.copy()
+    try:
+        infer_shapes(result)
+    except ZcError:
+        return model  # an operator that onnx cannot even look at: the text is as good as the model
+    copies = [t for scope in result.scopes() for node in scope.nodes for t in node.outputs]
+    for mine, copy in zip(inner, copies, strict=True):
+        if isinstance(copy, Variable) and mine.dtype is not None and mine.shape is not None:
+            copy.dtype, copy.shape = mine.dtype, mine.shape
+    return result
 
 
 def parse_text(text: str, *, hashed: bool = False) -> Model:
