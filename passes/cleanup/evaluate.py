@@ -94,7 +94,7 @@ def _reference(
 
     part = _part(model, [node], outputs, known, loose)
     values = ReferenceEvaluator(part.to_proto(outputs=[o.name for o in part.graph.outputs])).run(None, {})
-    if any(t.dtype is not None and not _agrees(np.asarray(v), t.dtype) for t, v in zip(outputs, values, strict=True)):
+    if not all(isinstance(v, np.ndarray | np.generic) for v in values) or any(t.dtype is not None and not _agrees(np.asarray(v), t.dtype) for t, v in zip(outputs, values, strict=True)):
         raise ZcError(f"node '{describe(node)}': the reference implementation returns another type")
     return {id(t): np.asarray(v) for t, v in zip(outputs, values, strict=True)}
 

@@ -239,6 +239,8 @@ def _computable(node: gs.Node) -> bool:
         return False
     if node.op in RANDOM or node.op in _KEPT or not node.standard or not node.outputs:
         return False
+    if "Sequence" in node.op or "Optional" in node.op:
+        return False
     if any(isinstance(v, gs.Graph | onnx.AttributeProto) for v in node.attrs.values()):
         return False
     return all(t.type == "tensor_type" for t in node.outputs if isinstance(t, Variable))
