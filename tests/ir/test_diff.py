@@ -123,6 +123,34 @@ def test_an_operator_that_took_the_place_of_another_is_a_changed_node() -> None:
     assert (result.added, result.removed) == ((), ())
 
 
+def test_a_node_that_only_took_over_a_name_is_an_added_node() -> None:
+    """Quantisation writes a DequantizeLinear under the name of the activation that it absorbed."""
+
+    def edit(model: Model) -> None:
+        relu = model.graph.nodes[1]
+        scale, zero = Constant("s", np.array(1, np.float32)), Constant("z", np.array(0, np.uint8))
+        codes = Variable("codes", np.uint8)
+        quantize = Node("QuantizeLinear", "q", {}, [relu.inputs[0], scale, zero], [codes])
+        relu.inputs.clear()
+        relu.op, relu.name = "DequantizeLinear", "dq"
+        relu.inputs.extend([codes, scale, zero])
+        model.graph.nodes.insert(1, quantize)
+
+    result = diff(*pair(edit))
+    assert ([n.op for n in result.removed], [n.op for n in result.added]) == (
+        ["Relu"],
+        ["QuantizeLinear", "DequantizeLinear"],
+    )
+    assert {c.pattern.partition(": ")[2] for n in result.changed for c in n.changes} == {
+        "no longer through Relu and now through QuantizeLinear, DequantizeLinear"
+    }
+
+
+def test_few_numbers_are_shown_as_they_are() -> None:
+    (change,) = diff(*pair(lambda m: setattr(m.constants()[1], "values", np.array([3], np.float32)))).weights
+    assert (change.name, change.before, change.after) == ("b", "float[2] [1., 2.]", "float[1] [3.]")
+
+
 def test_weights_are_measured() -> None:
     def edit(model: Model) -> None:
         model.constants()[0].values = np.array([1, 2, 3, 4, 5, 6.6], np.float32).reshape(2, 3, 1, 1)

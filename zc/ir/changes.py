@@ -67,7 +67,7 @@ class WeightChange:
     name: str
     used_by: str
     before: str
-    """Type and shape."""
+    """Type and shape, and the numbers where they are few."""
     after: str
     max_abs: float | None = None
     """Largest |after - before|."""

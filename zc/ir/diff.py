@@ -151,7 +151,7 @@ class _Comparison:
             values = constant_behind(mine), constant_behind(other)
             if values[0] is not None and values[1] is not None:
                 # A Constant node and an initializer say the same.
-                self.weight(values[0], values[1], where)
+                self.weight(values[0], values[1], where, (mine.name, other.name))
                 return
         self.dequantization(mine, other, where)
         said = self.detour(mine, other) or f"{_kind_of(mine)} -> {_kind_of(other)}"
@@ -187,8 +187,8 @@ class _Comparison:
 
     # ---- weights
 
-    def weight(self, mine: Constant, other: Constant, where: str) -> None:
-        """Compare two weights, once."""
+    def weight(self, mine: Constant, other: Constant, where: str, names: tuple[str, str] | None = None) -> None:
+        """Compare two weights, once. `names`: of the values that bring them, where these are not the constants."""
         if self.pairs.get(id(mine)) is other:
             return
         first = id(mine) not in self.pairs and id(other) not in self.back
@@ -197,10 +197,11 @@ class _Comparison:
             return
         self.pairs.setdefault(id(mine), other)
         self.back.add(id(other))
-        if first and mine.name != other.name:
-            self.renamed.append(Rename("weight", mine.name, other.name))
+        names = names or (mine.name, other.name)
+        if first and names[0] != names[1]:
+            self.renamed.append(Rename("weight", *names))
         if not same:
-            self.weights.append(distance(mine, other, where))
+            self.weights.append(distance(mine, other, names[0], where))
 
     def dequantization(self, mine: Tensor | None, other: Tensor | None, where: str) -> None:
         """A float weight that became codes with a scale: how far are the numbers that it now stands for?"""
@@ -213,7 +214,7 @@ class _Comparison:
             self.pairs.setdefault(id(mine), codes)
             self.back.add(id(codes))
             said = f"dequantized from {type_text(codes)} '{codes.name}'"
-            self.weights.append(distance(mine, Constant(codes.name, numbers), where, said))
+            self.weights.append(distance(mine, Constant(codes.name, numbers), mine.name, where, said))
 
     def single_weights(self) -> tuple[tuple[WeightInfo, ...], tuple[WeightInfo, ...]]:
         """The weights that only one model has. Those of the same name that nothing else matched are compared."""

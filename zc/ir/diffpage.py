@@ -121,7 +121,7 @@ def _scoped(scope: str, name: str) -> str:
 
 def _changed(node: NodeChange) -> str:
     """The node, with the names that the group's title does not tell."""
-    inputs = [c for c in node.changes if c.what.startswith(("input", "result"))]
+    inputs = [c for c in node.changes if c.what.startswith(("input", "result")) and " through " not in c.pattern]
     said = "; ".join(f"{c.what}: {c.before or 'none'} -> {c.after or 'none'}" for c in inputs)
     return _scoped(node.scope, node.name) + (f"  {said}" if said else "")
 
@@ -151,7 +151,8 @@ def _clipped(text: str | None) -> str:
 def _kind_of_weight(weight: WeightChange) -> str:
     if weight.note:
         return weight.note.partition("[")[0].partition(" '")[0]
-    return "other numbers" if weight.before == weight.after else "another shape or type"
+    types = [t.partition(" ")[0] for t in (weight.before, weight.after)]
+    return "other numbers" if types[0] == types[1] else "another shape or type"
 
 
 def _weight(weight: WeightChange) -> str:

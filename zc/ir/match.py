@@ -8,7 +8,7 @@ so the evidence is used strongest first. Everything is linear in the size of the
 2. names with the same operator, before step 3 unless step 1 showed that names are not to be trusted;
 3. the neighbours of matched nodes, along the edges;
 4. colours again, without weights and attributes;
-5. the same output name with another operator.
+5. the same output name and first input, with another operator.
 """
 
 from collections import Counter, deque
@@ -78,12 +78,17 @@ class Matching:
         outputs = {_first_output(n): n for n in self.free(b)}
         for node in self.free(a):
             other = outputs.get(_first_output(node))
-            if other is not None and _kind(node) != _kind(other):
+            if other is not None and _kind(node) != _kind(other) and self._same_place(node, other):
                 self.pair(node, other)
 
     def free(self, graph: gs.Graph) -> list[gs.Node]:
         """The nodes of a scope that are not matched."""
         return [n for n in graph.nodes if id(n) not in self.nodes and id(n) not in self.back]
+
+    def _same_place(self, a: gs.Node, b: gs.Node) -> bool:
+        """Do both take the same value first?"""
+        first = [n.inputs[0] if n.inputs else None for n in (a, b)]
+        return first[0] is not None and self.values.get(id(first[0])) is first[1]
 
     def _ends(self, a: Graph, b: Graph) -> None:
         """Inputs are the same by name; what is left over, by place."""

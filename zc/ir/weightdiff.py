@@ -14,7 +14,7 @@ from zc.ir.hashed import HashedTensor
 from zc.ir.literals import TYPE_NAMES
 
 _CHUNK = 1 << 20
-_FEW = 8
+_FEW = 4
 _SHOWN = 60
 
 
@@ -43,6 +43,14 @@ def constant_behind(tensor: Tensor) -> Constant | None:
     return None
 
 
+def value_text(constant: Constant) -> str:
+    """Type and shape of a constant, and its numbers where they are few: `int64[2] [0, 1]`."""
+    few = constant.size <= _FEW and len(constant.shape) <= 1 and not isinstance(constant.lazy, HashedTensor)
+    if few and constant.dtype.kind == "f":
+        return f"{type_text(constant)} {np.array2string(constant.values, precision=6, separator=', ')}"
+    return f"{type_text(constant)} {constant.values.tolist()}" if few else type_text(constant)
+
+
 def attribute_text(node: gs.Node, name: str) -> str | None:
     """An attribute's value as a reader wants it, marked where it is the default; None if it is not there."""
     if name not in node.attrs:
@@ -51,9 +59,7 @@ def attribute_text(node: gs.Node, name: str) -> str | None:
     if isinstance(value, gs.Graph):
         text = f"body of {len(value.nodes)} nodes"
     elif isinstance(value, Constant):
-        text = type_text(value)
-        if value.size <= _FEW and not isinstance(value.lazy, HashedTensor):
-            text += f" {value.values.tolist()}"
+        text = value_text(value)
     elif isinstance(value, AttributeProto):
         text = " ".join(str(value).split())
     else:
@@ -80,16 +86,16 @@ def compare(a: Constant, b: Constant, digest: Callable[[Constant], str]) -> bool
     return not digest(a) or not digest(b) or digest(a) == digest(b)
 
 
-def distance(a: Constant, b: Constant, where: str, note: str = "") -> WeightChange:
-    """How far `b` is from `a`."""
-    before, after = type_text(a), type_text(b)
+def distance(a: Constant, b: Constant, name: str, where: str, note: str = "") -> WeightChange:
+    """How far `b` is from `a`. `name` and `where` say which weight it is and who uses it."""
+    before, after = (type_text(c) if note else value_text(c) for c in (a, b))
     numeric = all(TYPE_NAMES[elem_type_of(c.dtype)] != "string" for c in (a, b))
     if tuple(a.shape) != tuple(b.shape) or not numeric:
-        return WeightChange(a.name, where, before, after, note=note)
+        return WeightChange(name, where, before, after, note=note)
     if isinstance(a.lazy, HashedTensor) or isinstance(b.lazy, HashedTensor):
-        return WeightChange(a.name, where, before, after, note=note or "hashes differ")
+        return WeightChange(name, where, before, after, note=note or "hashes differ")
     max_abs, relative, sqnr = _measured(a.values, b.values)
-    return WeightChange(a.name, where, before, after, max_abs, relative, sqnr, note)
+    return WeightChange(name, where, before, after, max_abs, relative, sqnr, note)
 
 
 def _measured(a: Array, b: Array) -> tuple[float, float, float | None]:
@@ -103,7 +109,7 @@ def _measured(a: Array, b: Array) -> tuple[float, float, float | None]:
             error = np.abs(np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0, y - x))
         most, largest = max(most, float(error.max())), max(largest, float(np.abs(x).max()))
         signal, noise = signal + float((np.abs(x) ** 2).sum()), noise + float((error**2).sum())
-    relative = most / largest if largest else float("inf")
+    relative = most / largest if largest else float("inf") if most else 0.0
     return most, relative, 10 * float(np.log10(signal / noise)) if signal and noise else None
 
 
