@@ -283,13 +283,14 @@ def _set_dim(proto: Any, dim: Any) -> None:
         proto.dim_value = int(dim)
 
 
-def imports_of(function: Function) -> list[onnx.OperatorSetIdProto]:
-    """The operator sets that a function imports, and those that passes made it use."""
-    versions = {o.domain: o.version for o in function.import_domains or ()}
-    versions[""] = int(function.opset)
-    for scope in (function, *function.subgraphs(recursive=True)):
+def imports_of(graph: Graph) -> list[onnx.OperatorSetIdProto]:
+    """The operator sets that a model or function imports, and those that passes made it use."""
+    versions = {o.domain: o.version for o in graph.import_domains or ()}
+    for scope in (graph, *graph.subgraphs(recursive=True)):
         for node in scope.nodes:
             versions.setdefault("" if cast(Node, node).standard else cast(str, node.domain), 1)
+    if "" in versions:
+        versions[""] = int(graph.opset)
     return [helper.make_opsetid(domain, version) for domain, version in versions.items()]
 
 

@@ -62,12 +62,18 @@ def plain_domain(domain: str) -> str | None:
     return None if domain in {"", "ai.onnx"} else domain
 
 
-def _default_opset(imports: Iterable[onnx.OperatorSetIdProto], otherwise: int = 1) -> int:
+UNUSED_OPSET = 17
+"""Default operator set of a model that imports none: nothing in it says otherwise, and everybody runs it."""
+
+
+def _default_opset(imports: Iterable[onnx.OperatorSetIdProto], otherwise: int) -> int:
     return next((o.version for o in imports if not o.domain), otherwise)
 
 
 class _Reader:
-    def __init__(self, folder: Path | None, imports: list[onnx.OperatorSetIdProto], otherwise: int = 1) -> None:
+    def __init__(
+        self, folder: Path | None, imports: list[onnx.OperatorSetIdProto], otherwise: int = UNUSED_OPSET
+    ) -> None:
         self.folder, self.imports, self.opset = folder, imports, _default_opset(imports, otherwise)
 
     def graph(self, proto: GraphProto, around: Scope | None) -> Graph:
@@ -93,9 +99,9 @@ class _Reader:
             import_domains=self.imports,
         )
         graph.declared = declared
-        ends = {id(t) for t in (*inputs, *outputs)}
         for constant in declared:
-            constant.spare = not constant.outputs and id(constant) not in ends
+            if not constant.outputs:
+                constant.spare = True
         graph.metadata = tuple((p.key, p.value) for p in proto.metadata_props)
         graph.quantization = tuple(proto.quantization_annotation)
         return graph

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import helper
 
 from zc.errors import ZcError
-from zc.ir.exporter import Exporter, External, Skeleton
+from zc.ir.exporter import Exporter, External, Skeleton, imports_of
 from zc.ir.external import LazyTensor, chunks_of, stored_bytes
 from zc.ir.files import Replacement, real_target, write_atomically
 from zc.ir.garbage import without_gc
@@ -171,11 +171,7 @@ class Model:
         proto.ir_version, proto.domain, proto.model_version = self.ir_version, self.domain, self.version
         proto.producer_name, proto.producer_version = self.graph.producer_name, self.graph.producer_version
         proto.doc_string = self.doc
-        declared = self.opsets
-        for scope in self.scopes():
-            for node in scope.nodes:
-                declared.setdefault("" if cast(Node, node).standard else cast(str, node.domain), 1)
-        proto.opset_import.extend(helper.make_opsetid(d, v) for d, v in declared.items())
+        proto.opset_import.extend(imports_of(self.graph))
         for key, value in self.metadata.items():
             proto.metadata_props.add(key=key, value=value)
         proto.training_info.extend(self.training)
