@@ -24,7 +24,7 @@ class Affine:
 
 
 def affine_of(node: Node, site: Site, axis: int) -> Affine | str | None:
-    """The node as an affine map over the channels at `axis`; the reason why not; None when it has no constant operand."""
+    """The node as an affine map over the channels at `axis`; the reason why not; None without a constant operand."""
     if node.op == "BatchNormalization":
         return _normalization(node, site)
     for side in (1, 0):

@@ -3,12 +3,12 @@
 from collections import Counter
 
 import onnx_graphsurgeon as gs
-from zc.passes.cleanup.dce import discard
-from zc.passes.cleanup.operands import computing_scopes, fixed, standard
 
 from zc.ir.edit import Names, replace_uses, sort_nodes
-from zc.ir.graph import Constant, Graph, Node
+from zc.ir.graph import Constant, Graph, Node, Tensor
 from zc.ir.model import Model
+from zc.passes.cleanup.dce import discard
+from zc.passes.cleanup.operands import computing_scopes, fixed, standard
 
 
 def inline_branches(model: Model, loose: frozenset[int]) -> int:
@@ -62,17 +62,15 @@ def _take(scope: Graph, node: gs.Node, body: Graph, names: Names, uses: Counter[
     scope.declared.extend(c for c in body.declared if isinstance(c, Constant))
     outputs = list(node.outputs)
     discard(node)
-    given: set[int] = set()
+    became: dict[int, Tensor] = {}
     for outer, inner in zip(outputs, results, strict=True):
         if outer.is_empty():
             continue
-        if id(inner) in own and inner.inputs and id(inner) not in given:
+        if id(inner) in own and inner.inputs:
             producer = inner.inputs[0]
             producer.outputs[next(i for i, t in enumerate(producer.outputs) if t is inner)] = outer
             replace_uses(inner, outer)
-            given.add(id(inner))
-            results = [outer if t is inner else t for t in results]
-            given.add(id(outer))
+            became[id(inner)] = outer
         else:
-            scope.nodes.append(Node("Identity", names.take("branch"), {}, [inner], [outer]))
+            scope.nodes.append(Node("Identity", names.take("branch"), {}, [became.get(id(inner), inner)], [outer]))
     scope.nodes.extend(moved)

@@ -6,6 +6,7 @@ from typing import ClassVar
 from zc.ir.model import Model
 from zc.passes.cleanup import arithmetic, moves, noops
 from zc.passes.cleanup.dce import drop_dead_nodes
+from zc.passes.cleanup.operands import OLDEST, too_old
 from zc.passes.cleanup.rules import rewrite
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
@@ -35,6 +36,8 @@ class Canonicalize(Pass):
 
 def canonicalize(model: Model) -> PassResult:
     """Apply all rules. See `Canonicalize`."""
+    if model.opset < OLDEST:
+        return too_old(model)
     outcome = rewrite(model, RULES)
     dropped = drop_dead_nodes(model) if outcome.applied else 0
     result = outcome.result()

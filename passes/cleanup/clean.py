@@ -1,5 +1,8 @@
 """clean: all clean-up passes to a fixed point."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +13,7 @@ from zc.passes.cleanup.dedup import dedup
 from zc.passes.cleanup.fold import fold
 from zc.passes.cleanup.fuse import fuse
 from zc.passes.cleanup.inline import inline
-from zc.pipeline.base import Context, Note, Pass, PassResult
+from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 
 _ROUNDS = 16
@@ -35,32 +38,36 @@ class Clean(Pass):
 
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Clean up; warns if the passes still found something after the last round."""
-        before = _count(model)
+        with _no_collection():
+            return self._clean(model)
+
+    def _clean(self, model: Model) -> PassResult:
+        before, rounds = _count(model), 0
         total = PassResult(False)
-        _add(total, "inline", inline(model))
-        for rounds in range(1, _ROUNDS + 1):
-            changed, total.notes = self._round(model, total)
-            if not changed:
-                break
-        else:
+        functions = inline(model)
+        _add(total, "inline", functions)
+        changed = True
+        while changed and rounds < _ROUNDS:
+            # What the passes declined in the last round is what holds; what they told stays.
+            total.notes = [*functions.notes, *(n for n in total.notes if n.kind == "info")]
+            changed = self._round(model, total)
+            rounds += 1
+        if changed:
             total.warn(model.name, f"not stable after {_ROUNDS} rounds; run clean again")
-        total.changed |= rounds > 1
         total.stats = {"nodes before": before, "nodes after": _count(model), "rounds": rounds, **total.stats}
         return total
 
-    def _round(self, model: Model, total: PassResult) -> tuple[bool, list[Note]]:
-        """Every pass once; whether one of them changed something, and what they left."""
-        kept = [n for n in total.notes if n.where in ("size",) or n.what.startswith("its functions")]
+    def _round(self, model: Model, total: PassResult) -> bool:
+        """Every pass once; whether one of them changed something."""
         changed = False
         parts = {"fold": fold(model, self.limit), "canonicalize": canonicalize(model), "fuse": fuse(model)}
         parts["dedup"] = dedup(model)
         dead = {k: v for k, v in drop_dead(model).items() if v}
         parts["dce"] = PassResult(bool(dead), dict(dead))
-        total.notes = kept
         for name, part in parts.items():
             changed |= part.changed
             _add(total, name, part)
-        return changed, total.notes
+        return changed
 
 
 def _add(total: PassResult, name: str, part: PassResult) -> None:
@@ -70,6 +77,18 @@ def _add(total: PassResult, name: str, part: PassResult) -> None:
     seen = set(total.notes)
     total.notes.extend(n for n in part.notes if n not in seen)
     total.changed |= part.changed
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold back the garbage collector: a graph is one web of cycles, and each full search walks all of it in vain."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def _count(model: Model) -> int:

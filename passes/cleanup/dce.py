@@ -8,11 +8,11 @@ from typing import ClassVar, cast
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import defs
-from zc.passes.cleanup.operands import plain
 
 from zc.ir.edit import sweep
 from zc.ir.graph import Graph, Node, Tensor, Variable
 from zc.ir.model import Model
+from zc.passes.cleanup.operands import plain
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 

@@ -59,7 +59,8 @@ def dedup(model: Model) -> PassResult:
     content = _Content(model, loose)
     result = PassResult(False)
     nodes = sum(_join_expressions(scope, content, LazyNames(model.graph), result) for scope in computing_scopes(model))
-    weights = sum(_join_initializers(scope, content) for scope in computing_scopes(model))
+    owned: set[int] = set()
+    weights = sum(_join_initializers(scope, content, owned) for scope in computing_scopes(model))
     result.stats = {k: v for k, v in (("expressions", nodes), ("initializers", weights)) if v}
     result.changed = bool(result.stats)
     return result
@@ -150,12 +151,15 @@ def _reason(node: gs.Node, kept: gs.Node, editor: Editor) -> str | None:
     return None
 
 
-def _join_initializers(scope: Graph, content: _Content) -> int:
+def _join_initializers(scope: Graph, content: _Content, owned: set[int]) -> int:
+    """Join the equal initializers of one scope; `owned` are those of the scopes before it, and grows."""
     ends = {id(t) for t in (*scope.inputs, *scope.outputs)}
     first: dict[Hashable, Constant] = {}
     own: dict[int, Constant] = {id(c): c for c in scope.declared if isinstance(c, Constant) and c.outputs}
     for node in scope.nodes:
         own.update({id(t): t for t in node.inputs if isinstance(t, Constant)})
+    own = {i: c for i, c in own.items() if i not in owned}
+    owned.update(own)
     count = 0
     for constant in own.values():
         key = content.keys.get(id(constant))

@@ -2,21 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+
+from zc.ir.edit import make_constant, sort_nodes
+from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe
+from zc.ir.model import Model
+from zc.ir.shapes import infer_shapes, static_shape
 from zc.passes.cleanup.branches import inline_branches
 from zc.passes.cleanup.dce import drop_dead_nodes
 from zc.passes.cleanup.evaluate import evaluate
-from zc.passes.cleanup.operands import computing_scopes, fixed, overridable, plain, shape_of
+from zc.passes.cleanup.operands import OLDEST, computing_scopes, fixed, overridable, shape_of, too_old
 from zc.passes.cleanup.shapefold import fold_shapes
-
-from zc.ir.edit import make_constant, sort_nodes
-from zc.ir.graph import Array, Constant, Graph, Tensor, Variable, describe
-from zc.ir.model import Model
-from zc.ir.shapes import infer_shapes, static_shape
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 
@@ -42,9 +42,9 @@ class Fold(Pass):
     before:  x[N,8,2,2] -> Shape -> Gather(0) -> Unsqueeze -> Concat(., 32) -> s;   Reshape(x, s) -> y;   Sqrt(c) -> w
     after:   Reshape(x, [0, 32]) -> y;   w is an initializer
 
-    Constants are computed in one onnxruntime session. Shape arithmetic is computed on symbols, so that what only carries the
-    batch along becomes `0` or `-1` in a constant shape. A branch of an If is taken when its condition is constant.
-    Constant nodes become initializers. Main graph and bodies; initializers that are graph inputs are never folded.
+    Constants are computed in one onnxruntime session. Shape arithmetic is computed on symbols, so that what only
+    carries the batch along becomes `0` or `-1` in a constant shape. A branch of an If is taken when its condition is
+    constant. Constant nodes become initializers. Main graph and bodies; initializers that are graph inputs stay.
 
     Left alone: random operators; QuantizeLinear and DequantizeLinear of weights, which say how a weight is stored;
     Constant nodes that make a graph output; operators of other domains; functions (`inline` dissolves them).
@@ -76,6 +76,8 @@ class _Folding:
     stats: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> PassResult:
+        if self.model.opset < OLDEST:
+            return too_old(self.model)
         for scope in computing_scopes(self.model):
             sort_nodes(scope)
         self.loose = overridable(self.model)
@@ -96,9 +98,7 @@ class _Folding:
             result.warn("shape inference", problem)
         if self.grown > 1 << 26:
             mebi = self.grown >> 20
-            result.info(
-                "size", f"folded values are {mebi} MiB bigger than what they come from; fold:limit=BYTES bounds it"
-            )
+            result.info("size", f"folded values are {mebi} MiB bigger than what they come from; see fold:limit")
         return result
 
     def count(self, what: str, number: int) -> int:
@@ -152,12 +152,15 @@ class _Folding:
             if all(id(c) in inside for c in tensor.outputs):
                 self.grown -= tensor.nbytes
         self.grown = max(0, self.grown)
+        if any(id(t) in ends for t in wanted):
+            sort_nodes(scope)
         return len(nodes) - len(refused) if values else 0
 
     def foldable(self, scope: Graph) -> tuple[list[gs.Node], list[Tensor]]:
         """The nodes to compute, in order, and their outputs."""
         nodes: list[gs.Node] = []
         made: dict[int, Tensor] = {}
+        sizes: dict[int, int] = {}
         room = self.limit - self.grown
         for node in scope.nodes:
             if not _computable(node) or id(node) in self.refused:
@@ -167,7 +170,8 @@ class _Folding:
             size = self.result_bytes(node, made)
             if size is None:
                 continue  # its inputs are computed in this round: it is sized in the next
-            growth = size - sum(t.nbytes for t in node.inputs if isinstance(t, Constant))
+            sources = {id(t): t for t in node.inputs}
+            growth = size - sum(t.nbytes if isinstance(t, Constant) else sizes.get(i, 0) for i, t in sources.items())
             if growth > room:
                 bound = f"fold:limit={self.limit}"
                 self.refused[id(node)] = (node, f"its value takes {size} bytes; the limit is {bound}")
@@ -175,6 +179,7 @@ class _Folding:
             room -= max(0, growth)
             nodes.append(node)
             made.update({id(t): t for t in node.outputs if not t.is_empty()})
+            sizes[id(node.outputs[0])] = size
         return nodes, list(made.values())
 
     def is_fixed(self, tensor: Tensor) -> bool:
@@ -205,6 +210,11 @@ class _Folding:
         )
 
 
+def _complete(tensor: Tensor) -> bool:
+    shape = shape_of(tensor)
+    return tensor.dtype is not None and shape is not None and None not in shape
+
+
 def settle(scope: Graph, tensor: Tensor, values: Array, output: bool) -> None:
     """Make a value a constant; one that is an output of its scope becomes the output of a Constant node."""
     if not output:
@@ -213,8 +223,8 @@ def settle(scope: Graph, tensor: Tensor, values: Array, output: bool) -> None:
     producer = tensor.inputs[0]
     at = next(i for i, t in enumerate(producer.outputs) if t is tensor)
     producer.outputs[at] = Variable("")
-    node = cast(Any, type(producer))("Constant", producer.name, {"value": Constant("", values)}, (), (tensor,))
-    scope.nodes.insert(0, node)
+    name = producer.name if len(producer.outputs) == 1 else ""
+    scope.nodes.append(Node("Constant", name, {"value": Constant("", values)}, (), (tensor,)))
 
 
 def constant_of(node: gs.Node) -> Any:
@@ -262,6 +272,3 @@ def _size_from_operands(node: gs.Node, operands: list[Array | None]) -> tuple[in
     if node.op == "OneHot":
         return (*first.shape, int(np.max(second)))
     return None
-
-
-__all__ = ["RANDOM", "Fold", "fold", "plain"]

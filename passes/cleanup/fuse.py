@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from zc.ir.graph import Node
 from zc.ir.model import Model
 from zc.passes.cleanup import fuse_affine, fuse_pads
 from zc.passes.cleanup.dce import drop_dead_nodes
-from zc.passes.cleanup.operands import plain
+from zc.passes.cleanup.operands import OLDEST, plain, too_old
 from zc.passes.cleanup.rules import Match, Rule, Site, always, rewrite
-from zc.ir.graph import Node
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 
@@ -44,9 +44,10 @@ class Fuse(Pass):
     before:  x -> Pad(0,0,1,1) -> Conv(w, pads=0) -> BatchNormalization -> Mul(s) -> y;    u -> MatMul(v) -> Add(c) -> z
     after:   x -> Conv(w', b', pads=1) -> y;                                               u -> Gemm(v, c) -> z
 
-    Layers are Conv, ConvTranspose, Gemm and MatMul in float32 or float64. Arithmetic goes into the layer before it, else
-    into the layer after it if that is exact: an offset in front of a padded Conv is not. A weight is rewritten only if it
-    is a constant, no input of the graph, and read by this layer alone. Activations stay: targets absorb them.
+    Layers are Conv, ConvTranspose, Gemm and MatMul in float32 or float64. Arithmetic goes into the layer before it,
+    else into the layer after it if that is exact: an offset in front of a padded Conv is not. A weight is rewritten
+    only if it is a constant, no input of the graph, and read by this layer alone. Activations stay: targets absorb
+    them.
     """
 
     name: ClassVar[str] = "fuse"
@@ -59,6 +60,8 @@ class Fuse(Pass):
 
 def fuse(model: Model) -> PassResult:
     """Apply all rules. See `Fuse`."""
+    if model.opset < OLDEST:
+        return too_old(model)
     outcome = rewrite(model, RULES)
     if outcome.applied:
         drop_dead_nodes(model)

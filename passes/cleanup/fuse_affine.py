@@ -32,6 +32,8 @@ def _find_before(node: Node, site: Site) -> Match | None:
         return None
     if node.op in ("Add", "Sub") and not takes_bias(layer):
         return None  # a bias after MatMul on more than two dimensions has no other form
+    if layer.op == "MatMul" and node.op in ("Mul", "Div") and not isinstance(layer.inputs[1], Constant):
+        return None  # a product of two values, as in attention: there is no weight
     return node, layer
 
 

@@ -98,7 +98,7 @@ class Layer:
 
 
 def layer_of(node: Node, site: Site, *, rewritten: bool) -> Layer | str:
-    """The node as a layer, or the reason why not. rewritten: its weight is to change, so it must be its own constant."""
+    """The node as a layer, or the reason why not. rewritten: its weight is to change, so it must be its own."""
     weight = node.inputs[1]
     if not is_float(weight):
         return f"its weight is {weight.dtype}: rewriting would round it anew"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from zc.ir.graph import Node, Tensor
-from zc.passes.cleanup.operands import Dim, given, normal_axes, plain, rank_of, same_shape, shape_of
+from zc.passes.cleanup.operands import Dim, given, normal_axes, plain, rank_of, shape_of
 from zc.passes.cleanup.rules import Match, Rule, Site, after, always
 
 _FORMS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -303,5 +303,3 @@ RULES: list[Rule] = [
     Rule("unsqueeze of gather", ("Unsqueeze",), _find_picked, always, _pick_list),
     Rule("pad of pad", ("Pad",), after("Pad"), _check_pads, _merge_pads),
 ]
-
-__all__ = ["RULES", "same_shape", "target_of"]

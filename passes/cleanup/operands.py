@@ -9,11 +9,22 @@ import onnx_graphsurgeon as gs
 
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, fixed_value
 from zc.ir.model import Model
+from zc.pipeline.base import PassResult
 
 VAGUE = frozenset({"", "?", "-1", "*", "None", "none", "unk", "unknown", "dynamic"})
 """Names that exporters give to every dimension they know nothing of: equal names, but not equal sizes."""
 
 Dim = int | str | None
+
+OLDEST = 7
+"""Below this operator set arithmetic broadcasts by attributes; nothing here reads them."""
+
+
+def too_old(model: Model) -> PassResult:
+    """The result of a pass on a model of an operator set that it does not know."""
+    result = PassResult(False)
+    result.declined(model.name, f"operator set {model.opset} is older than {OLDEST}; convert the model to a newer one")
+    return result
 
 
 def computing_scopes(model: Model) -> list[Graph]:
@@ -74,7 +85,7 @@ def rank_of(tensor: Tensor) -> int | None:
 
 
 def same_shape(a: Tensor, b: Tensor) -> bool:
-    """Is it certain that two values have one shape? At most one dimension may be unknown if the element counts agree."""
+    """Is it certain that two values have one shape, of known or equally named dimensions?"""
     left, right = shape_of(a), shape_of(b)
     return left is not None and right is not None and left == right and None not in left
 

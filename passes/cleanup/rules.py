@@ -1,8 +1,8 @@
-"""Rewrite rules as values: a pattern, a check that gives a reason, a rewrite; tried by root operator until none applies.
+"""Rewrite rules as values: a pattern, a check that gives a reason, a rewrite; tried by root until none applies.
 
-A rule's pattern is cheap and says where the rule is meant; a node that it does not find is none of the rule's business.
-What is found but must not be rewritten has a reason, and the reader of the result sees it. The engine keeps a queue: after
-a rewrite only the nodes around it are looked at again, so the cost is linear in the graph and in what is rewritten.
+A rule's pattern is cheap and says where the rule is meant; a node that it does not find is none of its business.
+What is found but must not be rewritten has a reason, and the reader of the result sees it. The engine keeps a queue:
+after a rewrite only the nodes around it are looked at again, so the cost is linear in the graph and in the rewrites.
 """
 
 from collections import Counter, deque
@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from zc.passes.cleanup.dce import discard
-from zc.passes.cleanup.operands import computing_scopes, fixed, made_by, overridable, plain
 
 from zc.ir.edit import Editor, Names, detach
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe
 from zc.ir.model import Model
+from zc.passes.cleanup.dce import discard
+from zc.passes.cleanup.operands import computing_scopes, fixed, made_by, overridable, plain
 from zc.pipeline.base import PassResult
 
 Match = tuple[Node, ...]
@@ -51,7 +51,7 @@ class Site:
         return None if tensor is None else fixed(tensor, self.loose, limit)
 
     def ints(self, node: gs.Node, name: str, index: int) -> tuple[int, ...] | None:
-        """Numbers that are an attribute in old operator sets and an input in new ones; () if absent, None if not fixed."""
+        """Numbers that are an attribute in old operator sets, an input in new ones; () if absent, None if not fixed."""
         if name in node.attrs:
             value = plain(node, name)
             return None if value is None else tuple(int(v) for v in value)

@@ -1,17 +1,17 @@
-"""Shape arithmetic: values that are known become constants, and shapes that carry a dynamic size along become `0` or `-1`."""
+"""Shape arithmetic: what is known becomes constant, and a shape that carries a dynamic size along gets `0` or `-1`."""
 
 from collections.abc import Callable
 from typing import cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from zc.passes.cleanup.operands import computing_scopes, given, normal_axes, plain
-from zc.passes.cleanup.shapevalues import MOST, ShapeValues, concrete, known_ints
-from zc.passes.cleanup.symbols import Element, Poly
 
 from zc.ir.edit import Names, make_constant, replace_uses
 from zc.ir.graph import Array, Constant, Graph, Tensor, Variable
 from zc.ir.model import Model
+from zc.passes.cleanup.operands import computing_scopes, given, normal_axes, plain
+from zc.passes.cleanup.shapevalues import ShapeValues, concrete, known_ints
+from zc.passes.cleanup.symbols import Element, Poly
 
 _END = 2**63 - 1
 
@@ -43,7 +43,7 @@ class _LazyNames:
 
 
 def _settle_known(scope: Graph, values: ShapeValues) -> int:
-    """Make constants of the values that are known to the last element and that somebody outside shape arithmetic reads."""
+    """Make constants of the values that are known to the last element; their number."""
     ends = {id(t) for t in scope.outputs}
     count = 0
     for node in scope.nodes:
@@ -160,5 +160,3 @@ _OPERANDS: dict[str, tuple[int, Callable[[gs.Node, list[Element], ShapeValues], 
     "Slice": (2, _slice_ends),
 }
 """Operator -> which input holds sizes, and how they are written without the dynamic ones."""
-
-__all__ = ["MOST", "fold_shapes"]

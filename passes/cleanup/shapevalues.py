@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from zc.passes.cleanup import symbols
-from zc.passes.cleanup.operands import fixed, given, plain, shape_of
-from zc.passes.cleanup.symbols import Element, Poly
 
 from zc.ir.external import dtype_of
 from zc.ir.graph import Array, Graph, Tensor
+from zc.passes.cleanup import symbols
+from zc.passes.cleanup.operands import fixed, given, plain, shape_of
+from zc.passes.cleanup.symbols import Element, Poly
 
 MOST = 512
 """Elements: longer integer tensors are data, not shapes."""
@@ -75,7 +75,7 @@ class ShapeValues:
         return self._anonymous[id(tensor), axis]
 
     def ints(self, node: gs.Node, name: str, index: int) -> tuple[int, ...] | None:
-        """Known numbers of an operand that is an attribute in old operator sets and an input in new ones; () when absent."""
+        """Known numbers of an attribute of old operator sets that is an input in new ones; () when absent."""
         if name in node.attrs:
             value = plain(node, name)
             return None if value is None else tuple(value)

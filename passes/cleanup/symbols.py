@@ -1,8 +1,8 @@
 """Sizes that are known only by name: integer polynomials over symbols, with equal forms for equal values.
 
 A size is a plain int, or a `Poly` over dimension names: with x of shape [N,4,8], `Size(x)` is 32*N. What has no exact
-polynomial (a floor division that leaves a rest, a minimum) becomes a symbol of its own that spells the operation, so that
-the same operation on the same sizes still compares equal. `None` stands for a number about which nothing is known.
+polynomial (a division that leaves a rest, a minimum) becomes a symbol of its own that spells the operation, so that the
+same operation on the same sizes still compares equal. `None` stands for a number about which nothing is known.
 """
 
 from collections.abc import Iterable
