@@ -78,12 +78,17 @@ def _is_default(node: gs.Node, name: str, value: object) -> bool:
 
 
 def compare(a: Constant, b: Constant, digest: Callable[[Constant], str]) -> bool:
-    """Do two weights hold the same numbers, of the same type? What a text does not tell of one of them is not asked."""
+    """Do two weights hold the same numbers, of the same type? Where a text tells no hash of one, the type must do.
+
+    But two texts differ when one tells that a weight came through unchanged and the other that it was computed.
+    """
     if a._values is b._values:
         return True
     if (type_text(a), tuple(a.shape)) != (type_text(b), tuple(b.shape)):
         return False
-    return not digest(a) or not digest(b) or digest(a) == digest(b)
+    if digest(a) and digest(b):
+        return digest(a) == digest(b)
+    return not (isinstance(a.lazy, HashedTensor) and isinstance(b.lazy, HashedTensor) and digest(a) != digest(b))
 
 
 def distance(a: Constant, b: Constant, name: str, where: str, note: str = "") -> WeightChange:
@@ -92,8 +97,10 @@ def distance(a: Constant, b: Constant, name: str, where: str, note: str = "") ->
     numeric = all(TYPE_NAMES[elem_type_of(c.dtype)] != "string" for c in (a, b))
     if tuple(a.shape) != tuple(b.shape) or not numeric:
         return WeightChange(name, where, before, after, note=note)
-    if isinstance(a.lazy, HashedTensor) or isinstance(b.lazy, HashedTensor):
-        return WeightChange(name, where, before, after, note=note or "hashes differ")
+    hashes = [c.lazy.digest if isinstance(c.lazy, HashedTensor) else "" for c in (a, b)]
+    if any(h != "" for h in hashes):
+        changed = "now computed" if hashes[1] is None else "now unchanged" if hashes[0] is None else "hashes differ"
+        return WeightChange(name, where, before, after, note=note or changed)
     max_abs, relative, sqnr = _measured(a.values, b.values)
     return WeightChange(name, where, before, after, max_abs, relative, sqnr, note)
 
