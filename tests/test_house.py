@@ -20,8 +20,8 @@ FLOORS = [
     {"zc.pipeline"},
     {"zc.passes", "zc.runtime", "zc.training"},
     {"zc.backends"},
-    {"zc.search", "zc.report", "zc.testing", "zc.pytest_plugin"},
-    {"zc.cli"},
+    {"zc.search", "zc.report", "zc.testing"},
+    {"zc.cli", "zc.pytest_plugin"},
 ]
 PACKAGE_FOLDERS = {"zc": ROOT / "zc", "zc.passes": ROOT / "passes", "zc.backends": ROOT / "backends"}
 
