@@ -43,7 +43,7 @@ def elem_type_of(dtype: Any) -> int:
     if dtype.kind in "OUS":
         return int(TensorProto.STRING)
     try:
-        return int(helper.np_dtype_to_tensor_dtype(dtype))
+        return int(helper.np_dtype_to_tensor_dtype(dtype if dtype.isnative else dtype.newbyteorder("=")))
     except (KeyError, ValueError) as err:
         raise ZcError(f"numpy type {dtype} has no ONNX element type") from err
 

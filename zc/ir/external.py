@@ -274,7 +274,7 @@ def array_chunks(array: Array) -> Iterator[bytes]:
     if elem_type_of(array.dtype) in PACKED_BITS:
         yield numpy_helper.from_array(array).raw_data
         return
-    if array.dtype.isbuiltin == 1 and array.dtype.byteorder == ">":
+    if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     flat = np.ascontiguousarray(array).reshape(-1)
     step = max(1, _CHUNK // max(1, array.dtype.itemsize))

@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError, EncodeError
 from onnx import helper
 
 from zc.errors import ZcError
-from zc.ir.exporter import Exporter, External, Skeleton, imports_of
-from zc.ir.external import LazyTensor, chunks_of, stored_bytes
+from zc.ir.adopt import adopt
+from zc.ir.exporter import Digests, Exporter, External, Skeleton, imports_of
+from zc.ir.external import LazyTensor, stored_bytes
 from zc.ir.files import Replacement, real_target, write_atomically
 from zc.ir.garbage import without_gc
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, scopes
@@ -95,12 +96,7 @@ class Model:
 
     def weights_digest(self) -> str:
         """Sha256 over the model as it stands, with its weights: the same whatever file they came from."""
-        sha = hashlib.sha256(self.to_proto(skeleton=True).SerializeToString(deterministic=True))
-        for constant in self.constants():
-            if constant.size > Skeleton.limit and constant.dtype.kind not in "OUS":
-                for piece in chunks_of(constant._values):
-                    sha.update(piece)
-        return sha.hexdigest()
+        return hashlib.sha256(self._bytes(self._proto(Digests()))).hexdigest()
 
     def copy(self) -> "Model":
         """A copy whose graph can be edited on its own; arrays are shared."""
@@ -167,7 +163,7 @@ class Model:
 
     def _proto(self, exporter: Exporter) -> onnx.ModelProto:
         with without_gc():
-            proto = exporter.model(self.graph)
+            proto = exporter.model(adopt(self.graph))
         proto.ir_version, proto.domain, proto.model_version = self.ir_version, self.domain, self.version
         proto.producer_name, proto.producer_version = self.graph.producer_name, self.graph.producer_version
         proto.doc_string = self.doc
