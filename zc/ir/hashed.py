@@ -54,7 +54,7 @@ def hashed_model(proto: ModelProto, *, allow: bool) -> Model:
             tensor.data_location = TensorProto.DEFAULT  # the location stays, as a mark
             found += 1
     model = Model.from_proto(proto)
-    for constant in _constants(model) if found else ():
+    for constant in held_constants(model) if found else ():
         lazy = constant.lazy
         if isinstance(lazy, LazyTensor) and lazy.tensor.external_data and not lazy.external:
             constant._values = HashedTensor(lazy.tensor, lazy.tensor.external_data[0].value)
@@ -82,7 +82,8 @@ def _node_tensors(node: NodeProto) -> Iterator[TensorProto]:
             yield from _graph_tensors(attr.g)
 
 
-def _constants(model: Model) -> Iterator[Constant]:
+def held_constants(model: Model) -> Iterator[Constant]:
+    """Every initializer, and every tensor that an attribute holds."""
     yield from model.constants()
     for scope in model.scopes():
         for node in scope.nodes:

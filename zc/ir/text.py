@@ -36,7 +36,7 @@ from zc.errors import ZcError
 from zc.ir.exporter import Exporter, tensor_proto
 from zc.ir.external import digest, elem_type_of
 from zc.ir.graph import Constant, Variable
-from zc.ir.hashed import HashedTensor, hashed_model
+from zc.ir.hashed import HashedTensor, hashed_model, held_constants
 from zc.ir.model import Model, parse_proto
 from zc.ir.printer import Gaps, Printer
 from zc.ir.shapes import infer_shapes
@@ -76,7 +76,7 @@ def render(
     model: Model, *, weights: Weights = "hash", provenance: bool = False, source: Model | None = None
 ) -> tuple[str, Gaps]:
     """As `print_model`, and what the text leaves out."""
-    held = frozenset(map(short_digest, source.constants())) if source is not None else frozenset()
+    held = frozenset(map(short_digest, held_constants(source))) if source is not None else frozenset()
     proto = model._proto(_PLACES[weights](held))
     if not provenance:
         kept = [p for p in proto.metadata_props if not p.key.startswith(PROVENANCE)]
