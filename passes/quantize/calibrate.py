@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from zc.data import Samples
-from zc.errors import ZcError
 from zc.execute import Runner
-from zc.ir.graph import Array, Tensor
+from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.passes.quantize.sketch import Sketch
 from zc.pipeline.base import Context
@@ -18,26 +17,15 @@ MEMORY = 256 * 2**20
 MOST_ROWS = 32
 
 
-def calibrate(model: Model, values: Sequence[Tensor], samples: Samples, ctx: Context) -> dict[str, Sketch]:
-    """A sketch of each value, by name.
-
-    ZcError when a value is never finite, naming it; NaN and infinite elements among finite ones are counted.
-    """
-    names = [t.name for t in values]
+def calibrate(model: Model, names: Sequence[str], samples: Samples, ctx: Context) -> dict[str, Sketch]:
+    """A sketch of each named value of the main graph, over all samples."""
     sketches = {name: Sketch() for name in names}
-    if not names:
+    if not sketches:
         return sketches
     with ThreadPoolExecutor(ctx.threads or os.cpu_count() or 1) as pool:
-        for batch in stream(model, names, samples, ctx, "calibrate"):
+        for batch in stream(model, list(sketches), samples, ctx, "calibrate"):
             # Each sketch is updated by one thread; the kernels run without Python's lock.
-            list(pool.map(lambda name: sketches[name].update(batch[name]), names))  # noqa: B023 (drained here)
-    for name, sketch in sketches.items():
-        if sketch.count == 0:
-            what = "no elements" if sketch.nan + sketch.inf == 0 else "only NaN or infinite elements"
-            raise ZcError(
-                f"{model.name}: value '{name}' has {what} in {samples.rows} calibration rows; "
-                "check the samples and their preprocessing, or skip the node that reads it with quantize:skip=NAME"
-            )
+            list(pool.map(lambda name: sketches[name].update(batch[name]), sketches))  # noqa: B023 (drained here)
     return sketches
 
 

@@ -10,7 +10,7 @@ from zc.data import Samples
 from zc.execute import Runner
 from zc.ir.model import Model, load
 from zc.measure.tensor_error import decibels
-from zc.passes.quantize.write import Coded
+from zc.passes.quantize.weights import Coded
 from zc.target import Target
 
 MOST_ROWS = 64

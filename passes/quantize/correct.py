@@ -17,7 +17,7 @@ from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.passes.quantize.scheme import BIAS_LIMIT
 from zc.passes.quantize.stepwise import cut, run_pieces
-from zc.passes.quantize.write import Coded
+from zc.passes.quantize.weights import Coded
 from zc.pipeline.base import Context
 
 MOST_ROWS = 256
@@ -42,18 +42,25 @@ def correct_biases(model: Model, original: Model, coded: Sequence[Coded], sample
     for piece, held in ctx.track(run_pieces(model, pieces, feeds), "correct biases", len(pieces)):
         layer = layers[id(piece.stop)]
         name = piece.stop.name
-        assert layer.bias is not None
-        assert layer.bias_scales is not None
         got = _mean([values[name] for values in held], layer.channel_axis)
-        steps = np.rint((want[layer.float_name] - got) / layer.bias_scales.astype(np.float64))
-        before = layer.bias.values
-        after = np.clip(before + steps, -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
-        layer.bias.values = after
-        shift = ((after.astype(np.int64) - before) * layer.bias_scales.astype(np.float64)).astype(np.float32)
+        shift = _shift(layer, want[layer.float_name] - got)
         for values in held:
             values[name] = values[name] + _along(shift, values[name].ndim, layer.channel_axis)
         done += 1
     return done
+
+
+def _shift(layer: Coded, wanted: Array) -> Array:
+    """Add to the bias of a layer, by channel; what was really added, float32."""
+    assert layer.bias is not None  # those without were left out
+    before = layer.bias.values
+    if layer.bias_scales is None:
+        layer.bias.values = before + wanted.astype(np.float32).reshape(before.shape)
+        return wanted.astype(np.float32)
+    scales = layer.bias_scales.astype(np.float64)
+    after = np.clip(before + np.rint(wanted / scales), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
+    layer.bias.values = after
+    return ((after.astype(np.int64) - before) * scales).astype(np.float32)
 
 
 def _hold(original: Model, names: Sequence[str], samples: Samples) -> list[Feeds]:

@@ -25,6 +25,9 @@ from zc.target import Target
 Bounds = tuple[float, float]
 FREE: Bounds = (-np.inf, np.inf)
 
+SMALLEST_TABLE = 1024
+"""Elements below which an embedding table stays float."""
+
 
 @dataclass(eq=False)
 class Group:
@@ -46,6 +49,8 @@ class Placement:
     """Other operators that round their output to codes anew."""
     transparent: list[Node]
     """Operators that run on the codes of their first input."""
+    lookups: list[Node]
+    """Operators that pick rows of a constant table, which becomes int8."""
     absorbed: dict[int, list[Node]]
     """By id of a value with codes: the activations between the operator that computes it and the value."""
     groups: dict[int, Group]
@@ -64,17 +69,22 @@ class Placement:
         return [t for g in unique.values() for t in g.measured]
 
 
-def place(graph: Graph, target: Target, keep_float: Callable[[Node], str | None]) -> Placement:
+def place(
+    graph: Graph, target: Target, keep_float: Callable[[Node], str | None], around: Iterable[Graph] = ()
+) -> Placement:
     """Decide for every node and value of one scope. `graph.nodes` must be sorted.
 
-    keep_float: the reason why the user wants a node float, or None.
+    keep_float: the reason why the user wants a node float, or None. around: the scopes around a body.
     """
-    return _Placer(graph, target, keep_float).run()
+    return _Placer(graph, target, keep_float, list(around)).run()
 
 
 class _Placer:
-    def __init__(self, graph: Graph, target: Target, keep_float: Callable[[Node], str | None]) -> None:
-        self.graph, self.target, self.keep_float = graph, target, keep_float
+    def __init__(
+        self, graph: Graph, target: Target, keep_float: Callable[[Node], str | None], around: list[Graph]
+    ) -> None:
+        self.graph, self.target, self.keep_float, self.around = graph, target, keep_float, around
+        self.top = (around or [graph])[0]  # its inputs may override initializers
         self.nodes = [cast(Node, n) for n in graph.nodes]
         self.outputs = {id(t) for t in graph.outputs}
         self.outer = {id(t) for n in graph.nodes for body in n.subgraphs(recursive=True) for t in _reads(body)}
@@ -99,7 +109,17 @@ class _Placer:
         sites = [self.sites[id(n)] for n in self.nodes if id(n) in self.sites]
         absorbed = {k: v for k, v in self.absorbed.items() if k in native}
         return Placement(
-            self.graph, sites, integer, moving, absorbed, groups, native, self.outputs | self.outer, self.declined
+            self.graph,
+            sites,
+            integer,
+            moving,
+            self._lookups(),
+            absorbed,
+            groups,
+            native,
+            self.outputs | self.outer,
+            self.declined,
+            self.around,
         )
 
     # ---- matching
@@ -111,10 +131,10 @@ class _Placer:
         why = self.keep_float(node)
         if why is not None:
             self.float_because[id(node)] = why
-            if node.op in self.target.weighted_ops | self.target.integer_ops:
+            if node.op in self.target.weighted_ops | self.target.lookup_ops:
                 self.declined.append((describe(node), why))
         elif node.op in self.target.weighted_ops:
-            site = match_site(node, self.graph, self.target)
+            site = match_site(node, self.top, self.target)
             if isinstance(site, str):
                 self.declined.append((describe(node), f"{node.op} stays float: {site}"))
                 return
@@ -127,7 +147,7 @@ class _Placer:
         value, chain, bounds = node.outputs[0], [], FREE
         while id(value) not in self.outputs | self.outer and len(value.outputs) == 1:
             after = cast(Node, value.outputs[0])
-            limits = activation_bounds(after, self.graph)
+            limits = activation_bounds(after, self.top)
             if after.op not in self.target.absorbed_activations or limits is None or self.keep_float(after):
                 break
             chain.append(after)
@@ -152,7 +172,7 @@ class _Placer:
             elif (
                 node.op in self.target.transparent_ops
                 and id(node.inputs[0]) in native
-                and moves_codes(node, self.graph) is None
+                and moves_codes(node, self.top) is None
             ):
                 native.update(id(t) for t in node.outputs if t.name)
         return native
@@ -161,7 +181,7 @@ class _Placer:
         """Are all data inputs of an integer operator codes, or numbers that one code represents exactly?"""
         data = data_inputs(node)
         return any(id(t) in native for t in data) and all(
-            id(t) in native or (node.op in {"Add", "Mul"} and is_number(t, self.graph)) for t in data
+            id(t) in native or (node.op in {"Add", "Mul"} and is_number(t, self.top)) for t in data
         )
 
     def _backward(self, native: set[int]) -> set[int]:
@@ -247,7 +267,7 @@ class _Placer:
                         groups[id(out)] = group
             else:
                 end = group_of(self.ends[id(node)])
-                inputs = [group_of(t) for t in data_inputs(node) if not is_number(t, self.graph)]
+                inputs = [group_of(t) for t in data_inputs(node) if not is_number(t, self.top)]
                 # One scale cannot express differing activations: it would let through what one of them cuts off.
                 alike = len({g.bounds for g in inputs}) == 1 and end.bounds == FREE
                 if node.op in self.target.tied_ops and alike:
@@ -257,6 +277,18 @@ class _Placer:
                     end.measured = [t for t in end.measured if t is not self.ends[id(node)]]
         return groups
 
+    def _lookups(self) -> list[Node]:
+        """Gathers of rows of a table that is worth storing as int8 and that nothing else reads."""
+        found = []
+        for node in self.nodes:
+            if node.op in self.target.lookup_ops and node.standard and id(node) not in self.float_because:
+                table = fixed_value(node.inputs[0], self.top)
+                if table is not None and table.dtype == np.float32 and table.ndim > 1 and table.size >= SMALLEST_TABLE:
+                    rows = attribute(node, "axis", 0) == 0 and bool(np.isfinite(table).all())
+                    if rows and all(n.op in self.target.lookup_ops for n in node.inputs[0].outputs):
+                        found.append(node)
+        return found
+
     # ---- reasons
 
     def _explain(self, kept: set[int]) -> None:
@@ -265,11 +297,11 @@ class _Placer:
             if id(node) in kept or id(node) in self.gone or id(node) in self.float_because or not node.standard:
                 continue
             if node.op in self.target.float_ops:
-                self.declined.append((describe(node), f"{node.op} stays float: {self.target.float_ops[node.op]}"))
-            elif node.op in self.target.integer_ops:
+                counts[node.op, self.target.float_ops[node.op]] += 1
+            elif node.op in self.target.integer_ops and node.outputs[0].dtype in (None, np.float32):
                 counts[node.op, "not between operators that run in integers, so rounding it would gain nothing"] += 1
         for (op, why), count in sorted(counts.items()):
-            self.declined.append((f"{op} ({count} node{'s'[: count > 1]})", why))
+            self.declined.append((f"{op} ({count} node{'s'[: count > 1]})", f"stays float: {why}"))
 
 
 def data_inputs(node: Node) -> list[Tensor]:

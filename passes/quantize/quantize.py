@@ -1,22 +1,27 @@
 """The pass `quantize`: static int8 quantisation with calibration."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from zc.data import Samples
 from zc.errors import ZcError
 from zc.ir.edit import Names, sort_nodes
-from zc.ir.graph import describe
+from zc.ir.graph import Node, describe
 from zc.ir.model import Model
+from zc.passes.quantize.bodies import read_out, regions
 from zc.passes.quantize.calibrate import calibrate
 from zc.passes.quantize.check import output_sqnr, still_float
 from zc.passes.quantize.correct import correct_biases
 from zc.passes.quantize.opset import raise_opset
-from zc.passes.quantize.placement import place
+from zc.passes.quantize.placement import Placement, place
 from zc.passes.quantize.select import float_filter
-from zc.passes.quantize.sketch import Method, Sketch
-from zc.passes.quantize.write import Coded, assign_scales, write
+from zc.passes.quantize.sketch import Method
+from zc.passes.quantize.weights import Coded
+from zc.passes.quantize.write import Range, assign_scales, write
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
+from zc.target import Target
 
 QUANTISED_OPS = frozenset(
     {
@@ -46,7 +51,7 @@ class Quantize(Pass):
     requires: ClassVar[tuple[str, ...]] = ("clean",)
     uses_samples: ClassVar[bool] = True
 
-    method: Method = "minmax"
+    method: Method = "percentile"
     """How a range is read from what calibration saw: all of it, or without the rarest values at both ends."""
     percentile: float = 99.999
     """With method=percentile: per cent of the values that the range must hold."""
@@ -71,44 +76,48 @@ class Quantize(Pass):
             result.declined(describe(present), f"the model is already quantised ({present.op}); give the float model")
             return result
         keep_float = float_filter(model, self.skip, self.only)
-        sort_nodes(model.graph)
-        if not place(model.graph, ctx.target, keep_float).sites:
-            for where, why in place(model.graph, ctx.target, keep_float).declined:
-                result.declined(where, why)
-            result.declined(model.name, "nothing to quantise: no weighted operator with a constant float32 weight")
+        _tell_out_of_reach(result, model, ctx.target)
+        places = _place(model, ctx, keep_float)
+        if not any(one.sites or one.lookups for one in places):
+            _tell(result, places)
+            result.declined(model.name, "nothing to quantise: no weighted operator that could run in integers")
             return result
-        raise_opset(model, ctx.target.min_opset)
-        sort_nodes(model.graph)
-        placement = place(model.graph, ctx.target, keep_float)
+        if raise_opset(model, ctx.target.min_opset):
+            result.info(model.name, f"opset raised to {ctx.target.min_opset}, the first with per-channel Q/DQ")
+            places = _place(model, ctx, keep_float)
         samples = ctx.need_samples(model)
-        original = model.copy()
-        size = model.nbytes()
-        sketches = calibrate(original, placement.measured(), samples, ctx)
-        _warn_of_odd_values(result, sketches, samples.rows)
-        ranges = {name: sketch.range(self.method, self.percentile) for name, sketch in sketches.items()}
-        coded = write(
-            placement,
-            assign_scales(placement, ranges, ctx.target),
-            Names(model.graph),
-            zero_biases=self.bias_correct,
-            per_channel=self.per_channel and ctx.target.per_channel,
-        )
-        corrected = correct_biases(model, original, coded, samples, ctx) if self.bias_correct else 0
-        for where, why in placement.declined:
-            result.declined(where, why)
-        unfused = still_float(model, coded, ctx.target)
+        original, size = model.copy(), model.nbytes()
+        ranges = self._ranges(model, places, samples, ctx, result)
+        places = [one for one in places if all(id(t) in ranges for t in one.measured())]
+        names = Names(model.graph)
+        coded = [
+            write(
+                one,
+                assign_scales(one, ranges, ctx.target),
+                names,
+                zero_biases=self.bias_correct and one.graph is model.graph,
+                per_channel=self.per_channel and ctx.target.per_channel,
+            )
+            for one in places
+        ]
+        main = [c for one, part in zip(places, coded, strict=True) if one.graph is model.graph for c in part]
+        corrected = correct_biases(model, original, main, samples, ctx) if self.bias_correct else 0
+        written = [c for part in coded for c in part]
+        _tell(result, places)
+        unfused = still_float(model, written, ctx.target)
         for one, found in unfused:
             result.declined(describe(one.node), f"onnxruntime does not fuse it into an int8 kernel (it runs {found})")
-        _warn_of_overflow(result, coded)
+        _tell_raised(result, written)
         sqnr = output_sqnr(model, original, samples)
         for name, value in sqnr.items():
             if value < POOR_SQNR:
                 result.warn(name, f"the output has only {value:.1f} dB signal to noise; compare with the float model")
         result.changed = True
         result.stats = {
-            "values_quantised": len(placement.groups),
-            "weighted_in_integers": len(coded) - len(unfused),
-            "other_nodes_in_integers": len(placement.integer),
+            "values_quantised": sum(len(one.groups) for one in places),
+            "weighted_in_integers": len(written) - len(unfused),
+            "others_in_integers": sum(len(one.integer) for one in places),
+            "tables_in_integers": sum(len(one.lookups) for one in places),
             "biases_corrected": corrected,
             "bytes_before": size,
             "bytes_after": model.nbytes(),
@@ -117,16 +126,59 @@ class Quantize(Pass):
         }
         return result
 
+    def _ranges(
+        self, model: Model, places: list[Placement], samples: Samples, ctx: Context, result: PassResult
+    ) -> dict[int, Range]:
+        """Lowest and highest of each measured value, by id; none for the values of a branch that never ran.
 
-def _warn_of_odd_values(result: PassResult, sketches: dict[str, Sketch], rows: int) -> None:
-    for name, sketch in sketches.items():
-        if sketch.nan or sketch.inf:
-            result.warn(
-                name, f"{sketch.nan} NaN and {sketch.inf} infinite elements in {rows} calibration rows were left out"
-            )
+        ZcError when a value of the main graph is never finite.
+        """
+        readable, names = read_out(model, {id(one.graph): one.measured() for one in places})
+        sketches = calibrate(readable, list(names.values()), samples, ctx)
+        ranges: dict[int, Range] = {}
+        for one in places:
+            for tensor in one.measured():
+                sketch = sketches[names[id(tensor)]]
+                if sketch.nan or sketch.inf:
+                    what = f"{sketch.nan} NaN and {sketch.inf} infinite elements"
+                    result.warn(tensor.name, f"{what} in {samples.rows} calibration rows were left out")
+                if sketch.count:
+                    ranges[id(tensor)] = sketch.range(self.method, self.percentile)
+                elif one.graph is model.graph:
+                    raise ZcError(
+                        f"{model.name}: value '{tensor.name}' has no finite element in {samples.rows} calibration "
+                        "rows; check the samples and their preprocessing, or leave its readers out with quantize:skip"
+                    )
+            missing = next((t for t in one.measured() if id(t) not in ranges), None)
+            if missing is not None:
+                for site in one.sites:
+                    why = f"no calibration row runs the branch that computes '{missing.name}'"
+                    result.declined(describe(site.node), f"{site.node.op} stays float: {why}")
+        return ranges
 
 
-def _warn_of_overflow(result: PassResult, coded: list[Coded]) -> None:
+def _place(model: Model, ctx: Context, keep_float: Callable[[Node], str | None]) -> list[Placement]:
+    sort_nodes(model.graph)
+    return [place(one.graph, ctx.target, keep_float, one.around) for one in regions(model)]
+
+
+def _tell(result: PassResult, places: list[Placement]) -> None:
+    for one in places:
+        for where, why in one.declined:
+            result.declined(where, why)
+
+
+def _tell_out_of_reach(result: PassResult, model: Model, target: Target) -> None:
+    """Name the weighted operators in scopes that cannot be calibrated."""
+    known = {id(one.graph) for one in regions(model)}
+    for scope in model.scopes():
+        if id(scope) not in known:
+            for node in scope.nodes:
+                if node.op in target.weighted_ops:
+                    result.declined(describe(node), f"{node.op} stays float: it is in a loop or a function")
+
+
+def _tell_raised(result: PassResult, coded: list[Coded]) -> None:
     for one in coded:
         if one.raised:
             result.info(describe(one.node), f"{one.raised} weight scales were raised so that int32 cannot overflow")

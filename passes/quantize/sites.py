@@ -70,7 +70,7 @@ def _not_constant(node: Node, graph: Graph) -> str:
         return f"weight '{weight.name}' is a graph input, so its values can change at run time; make it an initializer"
     if fixed_value(node.inputs[0], graph) is not None:
         return "its weight stands on the left, where the int8 kernel has no scale for each channel"
-    return "both factors are computed at run time; 8 bits for both cost too much accuracy"
+    return "both factors are computed at run time; only constant ones become int8"
 
 
 def _bias(tensor: Tensor | None, channels: int, graph: Graph) -> Array | str | None:

@@ -7,7 +7,6 @@ A value keeps its name where it is read in float: it is then what DequantizeLine
 only move codes about stand on the codes themselves.
 """
 
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -15,39 +14,19 @@ import numpy as np
 from zc.ir.edit import Editor, Names, detach
 from zc.ir.graph import Array, Constant, Node, Tensor, Variable, fixed_value
 from zc.passes.quantize.placement import Placement, activation_bounds, data_inputs, is_number
-from zc.passes.quantize.scheme import Scale, activation_scale, bias_codes, overflow_room, quantize_weight, weight_scales
-from zc.passes.quantize.sites import Site
+from zc.passes.quantize.scheme import Scale, activation_scale
+from zc.passes.quantize.weights import Coded, WeightWriter
 from zc.target import Target
 
 Range = tuple[float, float]
 
 
-@dataclass(frozen=True, eq=False)
-class Coded:
-    """A weighted operator as it was written."""
-
-    node: Node
-    weight: Constant
-    """int8 codes."""
-    output: Tensor
-    """What it puts out before rounding to codes."""
-    float_name: str
-    """The name of that value in the float model."""
-    channel_axis: int
-    bias: Constant | None
-    """int32 codes."""
-    bias_scales: Array | None
-    """float32[channels]: value of one bias code."""
-    raised: int
-    """Channels whose weight scale had to be raised lest the bias or the accumulator overflow."""
-
-
-def assign_scales(placement: Placement, ranges: dict[str, Range], target: Target) -> dict[int, Scale]:
-    """The scale of each value with codes, by id. `ranges`: lowest and highest, by name of each measured value."""
+def assign_scales(placement: Placement, ranges: dict[int, Range], target: Target) -> dict[int, Scale]:
+    """The scale of each value with codes, by id. `ranges`: lowest and highest, by id of each measured value."""
     scales = {}
     for group in {id(g): g for g in placement.groups.values()}.values():
-        low = max(min(ranges[t.name][0] for t in group.measured), group.bounds[0])
-        high = min(max(ranges[t.name][1] for t in group.measured), group.bounds[1])
+        low = max(min(ranges[id(t)][0] for t in group.measured), group.bounds[0])
+        high = min(max(ranges[id(t)][1] for t in group.measured), group.bounds[1])
         scale = activation_scale(low, high, target.activations, target.symmetric_activations)
         scales.update({id(t): scale for t in group.members})
     return scales
@@ -61,7 +40,8 @@ def write(
     zero_biases: give every operator that takes one a bias, so that it can be corrected.
     per_channel: a weight scale for each output channel.
     """
-    writer = Writer(placement, scales, names, per_channel, zero_biases)
+    writer = Writer(placement, scales, names)
+    weights = WeightWriter(writer.editor, names, per_channel=per_channel, zero_biases=zero_biases)
     sites = [(site, site.source, site.output.name) for site in placement.sites]
     for site in placement.sites:
         writer.read_codes(site.node, 0)
@@ -69,29 +49,26 @@ def write(
         writer.read_scalars(node)
     for node in [*(s.node for s in placement.sites), *placement.integer]:
         writer.put_codes(node)
-    coded = [writer.weighted(site, scales[id(source)], name) for site, source, name in sites]
+    coded = [weights.site(site, scales[id(source)], name) for site, source, name in sites]
+    for node in placement.lookups:
+        weights.lookup(node)
     for node in placement.transparent:
         writer.on_codes(node)
-    writer.finish()
+    writer.finish(weights.replaced)
     return coded
 
 
 class Writer:
-    """Adds Q/DQ nodes to one scope. Scales are shared by the values of a group, quantised weights by their readers."""
+    """Adds Q/DQ nodes to the activations of one scope. Scales are shared by the values of a group."""
 
-    def __init__(
-        self, placement: Placement, scales: dict[int, Scale], names: Names, per_channel: bool, zero_biases: bool
-    ) -> None:
+    def __init__(self, placement: Placement, scales: dict[int, Scale], names: Names) -> None:
         self.placement, self.scales, self.names = placement, scales, names
-        self.per_channel, self.zero_biases = per_channel, zero_biases
         self.editor = Editor(placement.graph, names)
         self.ends = {id(chain[0].inputs[0]): (chain, end) for end, chain in _chains(placement)}
         self.codes: dict[int, Tensor] = {}
         self.rounded: dict[int, Tensor] = {}  # by id of a float value: what DQ makes of its codes
         self.parameters: dict[int, tuple[Constant, Constant]] = {}  # by id of a Scale
-        self.zeros: dict[int, Constant] = {}
         self.numbers: dict[int, Tensor] = {}
-        self.weights: dict[tuple[int, float, int, bytes], tuple[Constant, Tensor]] = {}
         self.dequantizers: list[Node] = []
         self.replaced: list[Tensor] = []
 
@@ -203,79 +180,19 @@ class Writer:
             )
         return self.parameters[id(scale)]
 
-    # ---- weights
-
-    def weighted(self, site: Site, source: Scale, float_name: str) -> Coded:
-        """Give a weighted operator its weight and bias as integers. `source`: the scale of what it reads."""
-        weight = site.weight_values()
-        bias, node = site.bias, site.node
-        room = overflow_room(weight, site.axis, bias, float(source.scale), 255)
-        scales = weight_scales(weight, site.axis if self.per_channel else None, room)
-        free = weight_scales(weight, site.axis if self.per_channel else None)
-        codes, real = self._weight(site, weight, scales)
-        self.replaced.append(node.inputs[1])
-        node.inputs[1] = real
-        channels = weight.shape[site.axis]
-        bias_scales = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
-        integers = None
-        if site.takes_bias and (bias is not None or self.zero_biases):
-            integers = self._bias(site, np.zeros(channels, np.float32) if bias is None else bias, bias_scales)
-        if node.op == "Gemm":
-            node.attrs.pop("alpha", None)
-            node.attrs.pop("beta", None)
-        raised = int((scales > free).sum())
-        return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, integers, bias_scales, raised)
-
-    def _weight(self, site: Site, weight: Array, scales: Array) -> tuple[Constant, Tensor]:
-        key = (id(site.weight), site.factor, site.axis, scales.tobytes())
-        if key not in self.weights:
-            stem = site.weight.name
-            axis = site.axis if self.per_channel else None
-            codes = self.names.constant(f"{stem}_q", quantize_weight(weight, scales, axis))
-            scale = self.names.constant(f"{stem}_scale", scales if self.per_channel else scales.reshape(()))
-            real = Variable(self.names.take(f"{stem}_dq"), np.dtype(np.float32), list(weight.shape))
-            attrs = {"axis": site.axis} if self.per_channel else {}
-            name = self.names.take(f"{stem}_DequantizeLinear")
-            inputs = [codes, scale, self._zero(scale)]
-            self.editor.add(Node("DequantizeLinear", name, attrs, inputs, [real]))
-            self.weights[key] = codes, real
-        return self.weights[key]
-
-    def _zero(self, scale: Constant) -> Constant:
-        size = -1 if scale.values.ndim == 0 else scale.size
-        if size not in self.zeros:
-            self.zeros[size] = self.names.constant("weight_zero_point", np.zeros(scale.values.shape, np.int8))
-        return self.zeros[size]
-
-    def _bias(self, site: Site, bias: Array, scales: Array) -> Constant:
-        node = site.node
-        given = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
-        stem = given.name if given is not None else f"{node.name or site.output.name}_bias"
-        codes = self.names.constant(f"{stem}_q", bias_codes(bias, scales))
-        real = Variable(self.names.take(f"{stem}_dq"), np.dtype(np.float32), [len(bias)])
-        inputs = [codes, self.names.constant(f"{stem}_scale", scales)]
-        name = self.names.take(f"{stem}_DequantizeLinear")
-        self.editor.add(Node("DequantizeLinear", name, {"axis": 0}, inputs, [real]))
-        if given is not None:
-            self.replaced.append(given)
-        if len(node.inputs) > 2:
-            node.inputs[2] = real
-        else:
-            node.inputs.append(real)
-        return codes
-
     # ---- end
 
-    def finish(self) -> None:
-        """Drop what nothing reads: dequantisers of values that are only read as codes, float weights."""
+    def finish(self, replaced: list[Tensor]) -> None:
+        """Drop what nothing reads: dequantisers of values that are only read as codes, and float weights."""
+        replaced = [*self.replaced, *replaced]
         for node in self.dequantizers:
             value = node.outputs[0]
             if not value.outputs and id(value) not in self.placement.kept_values:
                 detach(node)
-        gone = {id(t) for t in self.replaced if not t.outputs}
+        gone = {id(t) for t in replaced if not t.outputs}
         for scope in [self.placement.graph, *self.placement.around]:
             scope.declared = [c for c in scope.declared if id(c) not in gone]
-        for tensor in self.replaced:
+        for tensor in replaced:
             if not tensor.outputs and tensor.inputs and tensor.inputs[0].op == "Constant":
                 detach(tensor.inputs[0])
         self.editor.finish()

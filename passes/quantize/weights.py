@@ -1,0 +1,150 @@
+"""Write weights, biases and embedding tables as integers, each behind a DequantizeLinear. Equal ones are shared."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zc.ir.edit import Editor, Names
+from zc.ir.graph import Array, Constant, Node, Tensor, Variable, fixed_value
+from zc.passes.quantize.scheme import Scale, bias_codes, overflow_room, quantize_weight, weight_scales
+from zc.passes.quantize.sites import Site
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """A weighted operator as it was written."""
+
+    node: Node
+    weight: Constant
+    """int8 codes."""
+    output: Tensor
+    """What it puts out before rounding to codes; for a MatMul with a float bias, the sum."""
+    float_name: str
+    """The name of that value in the float model."""
+    channel_axis: int
+    bias: Constant | None
+    """int32 codes, or a bias that is added in float."""
+    bias_scales: Array | None
+    """float32[channels]: value of one bias code. None: the bias is float."""
+    raised: int
+    """Channels whose weight scale had to be raised lest the bias or the accumulator overflow."""
+
+
+class WeightWriter:
+    """Gives the weighted operators of one scope their integers. `replaced` are the float tensors that they leave."""
+
+    def __init__(self, editor: Editor, names: Names, *, per_channel: bool, zero_biases: bool) -> None:
+        self.editor, self.names = editor, names
+        self.per_channel, self.zero_biases = per_channel, zero_biases
+        self.replaced: list[Tensor] = []
+        self._zeros: dict[int, Constant] = {}
+        self._tables: dict[int, tuple[Constant, Constant, Constant]] = {}
+        self._weights: dict[tuple[int, float, int, bytes], tuple[Constant, Tensor]] = {}
+
+    def site(self, site: Site, source: Scale, float_name: str) -> Coded:
+        """Write weight and bias of a weighted operator. `source`: the scale of what it reads."""
+        weight, bias, node = site.weight_values(), site.bias, site.node
+        axis = site.axis if self.per_channel else None
+        room = overflow_room(weight, site.axis, bias, float(source.scale))
+        scales = weight_scales(weight, axis, room)
+        raised = int((scales > weight_scales(weight, axis)).sum())
+        codes, real = self._weight(site, weight, scales)
+        self.replaced.append(node.inputs[1])
+        node.inputs[1] = real
+        channels = weight.shape[site.axis]
+        if not site.takes_bias:
+            found = self._added_bias(node, channels)
+            if found is not None:
+                add, constant = found
+                out = add.outputs[0]
+                return Coded(node, codes, out, out.name, site.channel_axis, constant, None, raised)
+            return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, None, None, raised)
+        bias_scales = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
+        integers = None
+        if bias is not None or self.zero_biases:
+            integers = self._bias(site, np.zeros(channels, np.float32) if bias is None else bias, bias_scales)
+        if node.op == "Gemm":
+            node.attrs.pop("alpha", None)
+            node.attrs.pop("beta", None)
+        return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, integers, bias_scales, raised)
+
+    def lookup(self, node: Node) -> None:
+        """Let a Gather pick rows of codes, and turn only those into numbers: one scale for each column."""
+        table = node.inputs[0]
+        values = fixed_value(table)
+        assert values is not None  # checked by the placement
+        axis = values.ndim - 1 if self.per_channel else None
+        if id(table) not in self._tables:
+            self._tables[id(table)] = self._codes(table, values, weight_scales(values, axis), axis)
+        codes = self._tables[id(table)]
+        self.replaced.append(table)
+        node.inputs[0] = codes[0]
+        out = node.outputs[0]
+        picked = Variable(self.names.take(f"{out.name}_q"), np.dtype(np.int8), out.shape)
+        node.outputs[0] = picked
+        # The last axis of the table is the last axis of what is picked, whatever the rank of the indices.
+        self._dequantize([picked, codes[1], codes[2]], out, {"axis": -1} if self.per_channel else {})
+
+    def _weight(self, site: Site, weight: Array, scales: Array) -> tuple[Constant, Tensor]:
+        key = (id(site.weight), site.factor, site.axis, scales.tobytes())
+        if key not in self._weights:
+            axis = site.axis if self.per_channel else None
+            codes = self._codes(site.weight, weight, scales, axis)
+            real = Variable(self.names.take(f"{site.weight.name}_dq"), np.dtype(np.float32), list(weight.shape))
+            self._dequantize(list(codes), real, {} if axis is None else {"axis": axis})
+            self._weights[key] = codes[0], real
+        return self._weights[key]
+
+    def _codes(
+        self, weight: Tensor, values: Array, scales: Array, axis: int | None
+    ) -> tuple[Constant, Constant, Constant]:
+        """Codes, scales and zero points as initializers."""
+        shape = scales.shape if axis is not None else ()
+        size = int(np.prod(shape, dtype=np.int64)) if shape else -1
+        if size not in self._zeros:
+            self._zeros[size] = self.names.constant("weight_zero_point", np.zeros(shape, np.int8))
+        return (
+            self.names.constant(f"{weight.name}_q", quantize_weight(values, scales, axis)),
+            self.names.constant(f"{weight.name}_scale", scales.reshape(shape)),
+            self._zeros[size],
+        )
+
+    def _bias(self, site: Site, bias: Array, scales: Array) -> Constant:
+        node = site.node
+        given = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
+        stem = given.name if given is not None else f"{node.name or site.output.name}_bias"
+        codes = self.names.constant(f"{stem}_q", bias_codes(bias, scales))
+        real = Variable(self.names.take(f"{stem}_dq"), np.dtype(np.float32), [len(bias)])
+        self._dequantize([codes, self.names.constant(f"{stem}_scale", scales)], real, {"axis": 0})
+        if given is not None:
+            self.replaced.append(given)
+        if len(node.inputs) > 2:
+            node.inputs[2] = real
+        else:
+            node.inputs.append(real)
+        return codes
+
+    def _added_bias(self, node: Node, channels: int) -> tuple[Node, Constant] | None:
+        """The Add behind a MatMul and its constant, as a constant of its own, if that is a bias in float.
+
+        The bias gets as many dimensions as the sum: onnxruntime merges MatMul and a bias of one dimension into a float
+        Gemm before it looks for int8 forms.
+        """
+        add = self.editor.sole_use(node.outputs[0])
+        if add is None or add.op != "Add" or not isinstance(add, Node) or not add.standard:
+            return None
+        position = 0 if add.inputs[1] is node.outputs[0] else 1
+        given = add.inputs[position]
+        values = fixed_value(given, self.editor.graph)
+        if values is None or values.dtype != np.float32 or values.size != channels or values.shape[-1] != channels:
+            return None
+        rank = len(add.outputs[0].shape) if add.outputs[0].shape is not None else 0
+        shape = (1,) * (rank - 1) + (channels,) if rank >= max(3, values.ndim) else values.shape
+        own = self.names.constant(f"{given.name}_float", values.reshape(shape))
+        self.replaced.append(given)
+        add.inputs[position] = own
+        return add, own
+
+    def _dequantize(self, inputs: list[Tensor], value: Tensor, attrs: dict[str, int]) -> None:
+        name = self.names.take(f"{value.name}_DequantizeLinear")
+        self.editor.add(Node("DequantizeLinear", name, attrs, inputs, [value]))
