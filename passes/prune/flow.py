@@ -12,6 +12,9 @@ from zc.passes.prune.labels import Ints, Labels, is_rigid
 from zc.passes.prune.layout import Block, Count, Layout, block_at, dims_of, fixed, moved, without
 from zc.passes.prune.numbers import Entry, Numbers
 
+OPEN = "known only at run time"
+"""What reasons say of sizes that were not found."""
+
 
 @dataclass(frozen=True, eq=False)
 class Contraction:
@@ -42,6 +45,14 @@ class Picks:
 
 
 @dataclass(frozen=True, eq=False)
+class Balance:
+    """The channels that a grouped node takes or makes, [groups, channels]: as many must leave of each row."""
+
+    node: Node
+    rows: Ints
+
+
+@dataclass(frozen=True, eq=False)
 class Split:
     """A Split along a labelled axis: it must state its sizes after a removal."""
 
@@ -67,8 +78,7 @@ class Flow:
         """Every block of every value, for the structure of what leaves."""
         self.contractions: list[Contraction] = []
         self.products: list[Product] = []
-        self.balanced: list[Ints] = []
-        """[groups, channels]: as many must leave of each row."""
+        self.balanced: list[Balance] = []
         self.refined: list[Ints] = []
         """Label arrays of constants, element by element: they may leave raggedly, an equal number of each row."""
         self.picks: list[Picks] = []
@@ -89,6 +99,7 @@ class Flow:
         """Set the layout of a value. Its axes of known size that have no block stay whole, for the reason given."""
         if tensor.is_empty() or tensor.shape is None:
             self._pin_all(layout, reason)
+            self.layouts[id(tensor)] = ()
             return
         dims = dims_of(tensor)
         result: list[Block] = []
@@ -175,7 +186,8 @@ class Flow:
         for layout, dims in parts:
             for axis, dim in enumerate(dims):
                 if dim != 1 and block_at(layout, axis) is None:
-                    merged = list(self.freeze(tuple(merged), axis, reason))
+                    why = reason if fixed(dim) is not None else f"{reason} (its size is known only at run time)"
+                    merged = list(self.freeze(tuple(merged), axis, why))
         return tuple(merged)
 
     def _join(self, merged: list[Block], block: Block, reason: str) -> list[Block]:
@@ -190,13 +202,21 @@ class Flow:
             if is_rigid(hits[0].labels) and not is_rigid(block.labels):
                 return [block if m is hits[0] else m for m in merged]
             return merged
-        # One value has the axes in one block, another apart: keep one axis that they share, tie along the others.
-        axis = min(set(hits[0].axes) & set(block.axes))
+        # One value has the axes in one block, another apart: keep one axis of the block, tie along the others.
         result = [m for m in merged if not any(m is hit for hit in hits)]
         for piece in (*hits, block):
-            for part in self.alone((piece,), axis, reason) if axis in piece.axes else (piece,):
+            for part in self.alone((piece,), self._main_axis(piece), reason):
                 result = self._join(result, part, reason)
         return result
+
+    def _main_axis(self, block: Block) -> int:
+        """The axis that costs no tie to keep, else the first: heads before the width of heads."""
+        roots = self.labels.find(block.labels)
+        for dim, axis in enumerate(block.axes):
+            lines = roots.take([0], 0) if dim else roots.take([0], roots.ndim - 1)
+            if roots.ndim == 2 and (roots == lines).all():
+                return axis
+        return block.axes[0]
 
     def broadcast(self, tensors: Sequence[Tensor], rank: int, reason: str) -> Layout:
         """The layout of the values combined as NumPy broadcasts them to `rank` axes."""
@@ -209,6 +229,11 @@ class Flow:
         return self.align(parts, reason)
 
     # ---- facts
+
+    def lacks_sizes(self) -> bool:
+        """Must channels stay because a size is not known?"""
+        numbers = {int(n) for product in self.products for n in self.labels.reason(product.labels)}
+        return any(OPEN in self.labels.reasons[n] for n in numbers if n < len(self.labels.reasons))
 
     def contract(self, node: Node, place: int, axis: int, labels: Ints | None, weight: Ints | None) -> None:
         """The node sums products of an input (at `place`, along `axis`) and a weight with the labels `weight`."""

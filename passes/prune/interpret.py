@@ -3,10 +3,9 @@
 import onnx_graphsurgeon as gs
 
 from zc.errors import ZcError
-from zc.ir.edit import outer_values
 from zc.ir.graph import Node, Tensor
 from zc.ir.model import Model
-from zc.passes.prune.flow import Flow, where
+from zc.passes.prune.flow import OPEN, Flow, where
 from zc.passes.prune.rules import RULES
 from zc.passes.prune.rules.shapes import compute
 
@@ -47,12 +46,12 @@ def _step(flow: Flow, node: Node, control: bool) -> None:
     ends = [t for t in (*node.inputs, *node.outputs) if not t.is_empty()]
     unknown = next((t.name for t in ends if t.shape is None), None)
     if control:
-        used = list(outer_values(node)) if node.op != "If" else []  # the bodies of an If were followed
-        flow.stop(node, [*node.inputs, *(t for t in used if id(t) in flow.layouts)], f"enters {where(node)}")
+        # What the bodies take from around them was followed there, node by node.
+        flow.stop(node, node.inputs, f"enters {where(node)}")
     elif rule is None:
         flow.stop(node, node.inputs, f"reaches {where(node)}, an operator without a pruning rule")
     elif unknown is not None:
-        flow.stop(node, node.inputs, f"reaches {where(node)}: the rank of '{unknown}' is unknown")
+        flow.stop(node, node.inputs, f"reaches {where(node)}: the rank of '{unknown}' is {OPEN}")
     elif not compute(node, flow):
         try:
             rule(node, flow)

@@ -18,9 +18,10 @@ from zc.passes.prune.groups import Groups, find_groups
 from zc.passes.prune.importance import Criterion, magnitude
 from zc.passes.prune.interpret import interpret
 from zc.passes.prune.labels import Ints
+from zc.passes.prune.observe import observe_sizes
 from zc.passes.prune.select import Limits, choose, why_none
 from zc.passes.prune.settle import settle
-from zc.passes.prune.skip import SKIPPED, exclude
+from zc.passes.prune.skip import exclude
 from zc.passes.prune.verify import ROWS, Masked, equivalence_error
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
@@ -47,7 +48,7 @@ class Prune(Pass):
     """Share of the channels to remove in each group, 0 <= ratio < 1."""
     criterion: Criterion = "l2"
     """What makes a channel important: the l1 or l2 norm of its weights."""
-    round_to: int | Literal["auto"] = "auto"
+    round_to: int | Literal["auto"] = 1
     """Leave a multiple of so many channels; auto: what the target runs best. A group that is too narrow stays."""
     min_channels: int = 1
     """Leave at least so many channels in each group."""
@@ -67,8 +68,9 @@ class Prune(Pass):
             raise ZcError(f"min_channels is {self.min_channels}; it must be at least 1")
 
     def run(self, model: Model, ctx: Context) -> PassResult:
-        """See `Pass.run`. CheckFailed when the proof fails."""
-        groups = analyse(model, self.skip, self.only)
+        """See `Pass.run`. CheckFailed when the proof fails; the model is untouched then."""
+        work = model.copy()
+        groups = analyse(work, self.skip, self.only)
         result = PassResult(changed=False)
         limits = Limits(
             self.ratio, ctx.target.channel_step if self.round_to == "auto" else self.round_to, self.min_channels
@@ -80,10 +82,11 @@ class Prune(Pass):
                 model.name, "no channel was removed: " + ("all are pinned" if not groups.groups else "see above")
             )
             return result
-        before, masked = count(model), Masked(model)
-        remove(model, groups, gone)
+        before, masked = count(work), Masked(work)
+        remove(work, groups, gone)
         masked.mask(groups.flow.contractions, stays(groups, gone))
-        error = equivalence_error(model, masked.model, _samples(masked.model, ctx))
+        error = equivalence_error(work, masked.model, _samples(model, ctx))
+        model.take(work)
         result.changed = True
         result.stats.update(_stats(before, count(model), groups, gone), equivalence_error=error)
         return result
@@ -109,12 +112,14 @@ def analyse(model: Model, skip: tuple[str, ...] = (), only: tuple[str, ...] = ()
     sort_nodes(model.graph)
     infer_shapes(model)
     flow = interpret(model)
+    if flow.lacks_sizes() and observe_sizes(model):
+        flow = interpret(model)
     exclude(flow, skip, only)
     return find_groups(flow, settle(flow))
 
 
 def _lift_constants(model: Model) -> None:
-    for scope in model.scopes():
+    for scope in (model.graph, *model.graph.subgraphs(recursive=True)):  # functions cannot hold initializers
         outputs = {id(t) for t in scope.outputs}
         for node in scope.nodes:
             value = node.attrs.get("value")
@@ -151,6 +156,3 @@ def _stats(before: Cost, after: Cost, groups: Groups, gone: Ints) -> dict[str, i
     if before.macs and after.macs is not None:
         stats.update(macs_before=before.macs, macs_after=after.macs, macs_ratio=round(after.macs / before.macs, 4))
     return stats
-
-
-__all__ = ["SKIPPED", "Prune", "analyse"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zc.passes.prune.flow import Flow
-from zc.passes.prune.labels import Bools, Ints, Labels
+from zc.passes.prune.flow import Balance, Flow, where
+from zc.passes.prune.labels import Ints, Labels
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -33,15 +33,10 @@ def settle(flow: Flow) -> Classes:
         while sum(_make_rectangular(flow.labels, grid) for grid in grids):
             pass
         roots = flow.labels.roots()
-        structure = _structure(flow, roots)
-        row = np.zeros(flow.labels.count, np.int64)
-        free = ~flow.labels.pinned(np.arange(flow.labels.count, dtype=np.int64))
-        unequal = [rows for rows in flow.balanced if not _deal(flow.labels, rows, structure, row, free)]
-        if not unequal:
-            return Classes(roots, structure, row)
-        for rows in unequal:
-            flow.labels.tie(rows, 0)
-        flow.balanced = [rows for rows in flow.balanced if not any(rows is one for one in unequal)]
+        classes = Classes(roots, _structure(flow, roots), np.zeros(flow.labels.count, np.int64))
+        done = [_balance(flow.labels, one, classes) for one in flow.balanced]
+        if all(done):
+            return classes
 
 
 def _is_refined(flow: Flow, labels: Ints) -> bool:
@@ -83,34 +78,34 @@ def _structure(flow: Flow, roots: Ints) -> Hashes:
     return result
 
 
-def _deal(labels: Labels, rows: Ints, structure: Hashes, row: Ints, free: Bools) -> bool:
-    """Give the free classes of an array [groups, channels] their rows. False when equal counts cannot be kept so."""
-    roots = labels.find(rows)
-    number = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
-    members = free[roots]
-    found, at, times = np.unique(roots[members], return_inverse=True, return_counts=True)
+def _balance(labels: Labels, one: Balance, classes: Classes) -> bool:
+    """Give the free classes of a grouped node their rows. False when ties or pins were needed first.
+
+    A class that lies in one row leaves with one of each other row; a class that lies in all rows leaves as it likes.
+    Where a shuffle leads over the border of two groups a few classes lie in both: those are pinned. If they are many,
+    the groups are made to choose alike.
+    """
+    roots = labels.find(one.rows)
+    free = ~labels.pinned(one.rows)
+    found, at = np.unique(roots[free], return_inverse=True)
     if not len(found):
         return True
-    low, high = np.full(len(found), len(rows)), np.full(len(found), -1)
-    np.minimum.at(low, at, number[members])
-    np.maximum.at(high, at, number[members])
-    everywhere = _everywhere(at, number[members], len(found), len(rows))
-    for family in np.unique(structure[found]):
-        mine = structure[found] == family
-        if everywhere[mine].all():
-            continue
-        sizes = np.bincount(low[mine], minlength=len(rows))
-        if (low[mine] != high[mine]).any() or len(set(times[mine])) != 1 or len(set(sizes)) != 1:
+    times = np.zeros((len(found), len(one.rows)), np.int64)
+    np.add.at(times, (at, np.nonzero(free)[0]), 1)
+    everywhere = (times == times[:, :1]).all(axis=1)
+    single = (times > 0).sum(axis=1) == 1
+    across = ~everywhere & ~single
+    if across.any() and 2 * across.sum() < len(found):
+        labels.pin(found[across], f"lies in two groups of {where(one.node)}")
+        return False
+    for family in np.unique(classes.structure[found]):
+        mine = classes.structure[found] == family
+        row = times[mine].argmax(axis=1) + 1
+        before = classes.row[found[mine]]
+        even = single[mine].all() and len(set(np.bincount(row, minlength=len(one.rows) + 1)[1:])) == 1
+        if not everywhere[mine].all() and not (even and (not before.any() or np.array_equal(before, row))):
+            labels.tie(one.rows, 0)
             return False
-        own = row[found[mine]]
-        if own.any() and not np.array_equal(own, low[mine] + 1):
-            return False
-        row[found[mine]] = low[mine] + 1
+        if not everywhere[mine].all():
+            classes.row[found[mine]] = row
     return True
-
-
-def _everywhere(at: Ints, number: Ints, classes: int, rows: int) -> Bools:
-    """Which classes occur equally often in every row: they may leave as they like."""
-    table = np.zeros((classes, rows), np.int64)
-    np.add.at(table, (at, number), 1)
-    return np.asarray((table == table[:, :1]).all(axis=1))

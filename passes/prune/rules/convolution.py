@@ -1,7 +1,7 @@
 """Conv and ConvTranspose: plain, grouped, depthwise with or without a multiplier."""
 
 from zc.ir.graph import Constant, Node, attribute
-from zc.passes.prune.flow import Flow, Product, where
+from zc.passes.prune.flow import Balance, Flow, Product, where
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.layout import Block, Count, Layout, block_at
 from zc.passes.prune.numbers import Entry, Source
@@ -92,7 +92,7 @@ def _grouped(
         assert found is not None
         made, inner = found, rows_in
     _tie_inner(node, flow, inner, shape, kernel)
-    flow.balanced += [rows_in, made.reshape(group, width_out)]
+    flow.balanced += [Balance(node, rows_in), Balance(node, made.reshape(group, width_out))]
     flow.contract(node, 0, 1, channels, channels)
     return made
 

@@ -2,7 +2,8 @@
 
 from zc.ir.graph import Node, attribute
 from zc.passes.prune.flow import Flow, where
-from zc.passes.prune.layout import block_at, moved, without
+from zc.passes.prune.layout import Count, block_at, moved, without
+from zc.passes.prune.numbers import Entry, Source
 from zc.passes.prune.rules.rule import Rule, axis_of, given, rank
 from zc.passes.prune.rules.spatial import image
 
@@ -66,8 +67,24 @@ def lrn(node: Node, flow: Flow) -> None:
 
 
 def group_norm(node: Node, flow: Flow) -> None:
-    """Whole groups could leave; channels are normalised with those of their group, so they stay."""
-    whole_axes(node, flow, 1, rank(node))
+    """A group leaves with all its channels. Scale and bias are by group before opset 21, by channel from it on."""
+    reason = f"is normalised in {where(node)}"
+    layout = flow.alone(image(flow, flow.of(node.inputs[0]), reason), 1, reason)
+    block = block_at(layout, 1)
+    groups = int(attribute(node, "num_groups", 1))
+    if block is None or len(block.labels) % groups:
+        flow.stop(node, node.inputs, reason)
+        return
+    by_group = flow.labels.tie(block.labels.reshape(groups, -1), 1)
+    if groups == 1:
+        flow.labels.pin(block.labels, reason)
+    for tensor in node.inputs[1:]:
+        vector = block_at(flow.of(tensor), 0)
+        if vector is not None:
+            flow.labels.union(vector.labels, by_group if len(vector.labels) == groups else block.labels)
+    entry = Entry(groups, None, Source(node, "num_groups"))
+    flow.numbers.bind(entry, Count(by_group), reason)
+    flow.put(node.outputs[0], layout, reason)
 
 
 def reduce(node: Node, flow: Flow) -> None:

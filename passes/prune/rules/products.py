@@ -1,6 +1,6 @@
 """Matrix products: MatMul and Gemm."""
 
-from zc.ir.graph import Node, Tensor, attribute
+from zc.ir.graph import Constant, Node, Tensor, attribute
 from zc.passes.prune.flow import Flow, Product, where
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.layout import Block, Layout, block_at, dims_of, moved, without
@@ -28,9 +28,10 @@ def matmul(node: Node, flow: Flow) -> None:
     ]
     layout = flow.align(parts, reason)
     flow.put(node.outputs[0], layout, reason)
-    made = None if vector_b else block_at(layout, total - 1)
-    if made is not None and len(made.axes) == 1:
-        flow.products.append(Product(node, made.labels, b))
+    for weight, axis, exists in ((a, total - columns - 1, not vector_a), (b, total - 1, not vector_b)):
+        made = block_at(layout, axis) if exists and is_weight(weight) else None
+        if made is not None and len(made.axes) == 1:
+            flow.products.append(Product(node, made.labels, weight))
 
 
 def _sum(node: Node, flow: Flow, sum_a: int, sum_b: int) -> tuple[Layout, Layout]:
@@ -54,6 +55,18 @@ def _dims(tensor: Tensor, to: dict[int, int], total: int) -> list[int | str | No
         if axis in to:
             dims[to[axis]] = dim
     return dims
+
+
+def is_weight(tensor: Tensor) -> bool:
+    """Is the value a constant, as it is or after it was moved or dequantised?"""
+    while not isinstance(tensor, Constant):
+        if len(tensor.inputs) != 1 or tensor.inputs[0].op not in _STORED or not tensor.inputs[0].inputs:
+            return False
+        tensor = tensor.inputs[0].inputs[0]
+    return True
+
+
+_STORED = frozenset({"Cast", "DequantizeLinear", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def _labels(layout: Layout, axis: int) -> Ints | None:

@@ -96,7 +96,7 @@ def test_round_to_leaves_multiples_and_never_removes_more_than_asked(prune: Call
 
 def test_round_to_auto_is_the_step_of_the_target(graph: Callable) -> None:
     model = graph(CHAIN)
-    Prune(ratio=0.4).run(model, Context(target=Target("wide", channel_step=4)))
+    Prune(ratio=0.4, round_to="auto").run(model, Context(target=Target("wide", channel_step=4)))
     assert next(c.shape[0] for c in model.constants() if c.name == "w1") == 12
 
 

@@ -1,0 +1,83 @@
+"""The proof at run time finds what the analysis gets wrong, and a failed run leaves the model as it was."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from zc.errors import CheckFailed
+from zc.ir.graph import Node
+from zc.passes.prune import apply
+from zc.passes.prune.flow import Flow
+from zc.passes.prune.prune import Prune
+from zc.passes.prune.rules import RULES, elementwise
+from zc.pipeline.base import Context
+from zc.target import Target
+
+NET = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,6] x) => (float[N,4] y) <float[6,8] w1, float[8,8] w2, float[8,4] w3>
+{
+    a = MatMul (x, w1)
+    b = MatMul (a, w2)
+    s = Softmax (b)
+    y = MatMul (s, w3)
+}"""
+
+
+def test_a_wrong_rule_is_found_and_the_model_stays(graph: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = graph(NET)
+    before = model.weights_digest()
+    monkeypatch.setitem(RULES, "Softmax", elementwise.unary)  # as if Softmax did not sum over its axis
+    with pytest.raises(CheckFailed, match=r"output 'y' of the pruned model differs by .* a defect of the analysis"):
+        Prune(ratio=0.5).run(model, Context(target=Target("test")))
+    assert model.weights_digest() == before
+
+
+def test_a_wrong_cut_is_found(graph: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = apply.cut
+    monkeypatch.setattr(apply, "cut", lambda *args: right(*args)[..., ::-1])
+    with pytest.raises(CheckFailed, match="differs by"):
+        Prune(ratio=0.5).run(graph(NET), Context(target=Target("test")))
+
+
+def test_rounding_of_ill_conditioned_nets_is_no_defect(graph: Callable) -> None:
+    model = graph("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,6] x) => (float[N,4] y) <float[6,64] w1, float[64,4] w2, float big = {3.0e4}>
+        {
+            a = MatMul (x, w1)
+            b = MatMul (a, w2)
+            c = Mul (b, big)
+            y = Sin (c)
+        }""")
+    result = Prune(ratio=0.5).run(model, Context(target=Target("test")))
+    assert result.changed
+
+
+def test_infinite_values_in_removed_channels_do_not_spoil_the_proof(graph: Callable, prune_model: Callable) -> None:
+    model = graph("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,6] x) => (float[N,4] y) <float[6,8] w1, float[8,4] w2, float[8] b = {0, 0, 0, 0, 0, 0, 0, -1}>
+        {
+            a = MatMul (x, w1)
+            q = Add (a, b)
+            e = Abs (q)
+            l = Exp (e)
+            y = MatMul (l, w2)
+        }""")
+    weight = next(c for c in model.constants() if c.name == "w1")
+    scaled = np.array(weight.values)
+    scaled[:, 7] = 0
+    weight.values = scaled
+    bias = next(c for c in model.constants() if c.name == "b")
+    bias.values = np.where(np.arange(8) == 7, np.float32(1e4), np.float32(0)).astype(np.float32)
+    assert prune_model(model, ratio=0.2).shape("w1") == (6, 7)
+
+
+def test_a_rule_that_raises_stops_what_reaches_it(graph: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zc.errors import ZcError
+
+    def broken(node: Node, flow: Flow) -> None:
+        raise ZcError("cannot be read")
+
+    monkeypatch.setitem(RULES, "Softmax", broken)
+    result = Prune(ratio=0.5).run(graph(NET), Context(target=Target("test")))
+    assert any(note.what == "cannot be read" for note in result.notes)

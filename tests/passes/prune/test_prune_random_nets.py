@@ -1,0 +1,234 @@
+"""Networks composed at random from the blocks that real ones are made of: each is pruned, and the proof must hold."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from zc.ir.model import Model
+
+SIDE = 4
+
+
+class Net:
+    """Builds a network of images [N, channels, 4, 4]; each block maps one value to the next."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.channels: dict[str, int] = {"x": 3}
+
+    def constant(self, values: np.ndarray) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(values, name))
+        return name
+
+    def ints(self, *values: int) -> str:
+        return self.constant(np.array(values, np.int64))
+
+    def weight(self, *shape: int) -> str:
+        scale = np.sqrt(max(np.prod(shape[1:]), 1)) if len(shape) > 1 else 1.0
+        return self.constant((self.rng.standard_normal(shape) / scale).astype(np.float32))
+
+    def positive(self, size: int) -> str:
+        return self.constant(self.rng.uniform(0.5, 1.5, size).astype(np.float32))
+
+    def add(self, op: str, inputs: list[str], channels: int, outputs: int = 1, **attrs: object) -> str:
+        names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, names, name=f"n{len(self.nodes)}", **attrs))
+        self.channels.update(dict.fromkeys(names, channels))
+        return names[0]
+
+    # ---- layers
+
+    def conv(self, x: str, out: int, kernel: int = 1, group: int = 1, bias: bool = True) -> str:
+        weight = self.weight(out, self.channels[x] // group, kernel, kernel)
+        inputs = [x, weight, self.weight(out)] if bias else [x, weight]
+        pads = [kernel // 2] * 4
+        return self.add("Conv", inputs, out, group=group, pads=pads)
+
+    def relu(self, x: str) -> str:
+        op = ["Relu", "HardSwish", "Sigmoid", "Tanh", "LeakyRelu"][int(self.rng.integers(5))]
+        return self.add(op, [x], self.channels[x])
+
+    # ---- blocks
+
+    def plain(self, x: str) -> str:
+        return self.relu(self.conv(x, int(self.rng.choice([6, 8, 12])), 3))
+
+    def residual(self, x: str) -> str:
+        c = self.channels[x]
+        inner = self.conv(self.relu(self.conv(x, 6, 3)), c, 1)
+        return self.relu(self.add("Add", [x, inner], c))
+
+    def projection(self, x: str) -> str:
+        c = 2 * self.channels[x]
+        return self.add("Add", [self.conv(x, c, 1), self.conv(x, c, 3)], c)
+
+    def zero_padded_shortcut(self, x: str) -> str:
+        c = self.channels[x]
+        pads = self.ints(0, 2, 0, 0, 0, 3, 0, 0)
+        padded = self.add("Pad", [x, pads], c + 5)
+        return self.add("Add", [padded, self.conv(x, c + 5, 3)], c + 5)
+
+    def dense(self, x: str) -> str:
+        for _ in range(2):
+            new = self.relu(self.conv(x, 4, 3))
+            x = self.add("Concat", [x, new], self.channels[x] + 4, axis=1)
+        return self.norm(x)
+
+    def norm(self, x: str) -> str:
+        c = self.channels[x]
+        return self.add(
+            "BatchNormalization", [x, self.positive(c), self.weight(c), self.weight(c), self.positive(c)], c
+        )
+
+    def inception(self, x: str) -> str:
+        pooled = self.add("MaxPool", [x], self.channels[x], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        parts = [self.conv(x, 4, 1), self.conv(self.conv(x, 6, 1), 4, 3), self.conv(pooled, 4, 1)]
+        return self.add("Concat", parts, 12, axis=1)
+
+    def squeeze_excite(self, x: str) -> str:
+        c = self.channels[x]
+        gate = self.add("GlobalAveragePool", [x], c)
+        gate = self.add("Sigmoid", [self.conv(self.relu(self.conv(gate, 4)), c)], c)
+        return self.add("Mul", [x, gate], c)
+
+    def split_concat(self, x: str) -> str:
+        x = self.conv(x, 12, 1)
+        left = self.add("Split", [x, self.ints(4, 8)], 4, 2, axis=1)
+        right = left[:-1] + "1"
+        self.channels[right] = 8
+        right = self.residual(right)
+        return self.add("Concat", [right, left], 12, axis=1)
+
+    def shuffle(self, x: str) -> str:
+        x = self.relu(self.conv(self.conv(x, 24, 1), 24, 1, group=2))
+        y = self.add("Reshape", [x, self.ints(0, 2, 12, SIDE, SIDE)], 24)
+        y = self.add("Transpose", [y], 24, perm=[0, 2, 1, 3, 4])
+        y = self.add("Reshape", [y, self.ints(-1, 24, SIDE, SIDE)], 24)
+        y = self.conv(y, 24, 3, group=24)
+        return self.add("Add", [x, self.conv(y, 24, 1, group=2)], 24)
+
+    def grouped(self, x: str) -> str:
+        x = self.conv(x, 16, 1)
+        return self.conv(self.relu(self.conv(x, 24, 3, group=4)), 8, 1)
+
+    def inverted_residual(self, x: str) -> str:
+        c = self.channels[x]
+        y = self.relu(self.conv(x, 12, 1))
+        y = self.relu(self.conv(y, 12, 3, group=12))
+        return self.add("Add", [x, self.conv(y, c, 1)], c)
+
+    def down_and_up(self, x: str) -> str:
+        low = self.add("AveragePool", [x], self.channels[x], kernel_shape=[2, 2], strides=[2, 2])
+        low = self.conv(low, 6, 1)
+        up = self.add("ConvTranspose", [low, self.weight(6, 8, 2, 2), self.weight(8)], 8, strides=[2, 2])
+        return self.add("Concat", [x, up], self.channels[x] + 8, axis=1)
+
+    def sub_pixels(self, x: str) -> str:
+        y = self.conv(x, 16, 1)
+        y = self.add("DepthToSpace", [y], 4, blocksize=2)
+        y = self.add("SpaceToDepth", [self.relu(y)], 16, blocksize=2)
+        return self.conv(y, 8, 1)
+
+    def parametric(self, x: str) -> str:
+        c = self.channels[x]
+        y = self.add("PRelu", [x, self.weight(c, 1, 1)], c)
+        return self.add("InstanceNormalization", [y, self.positive(c), self.weight(c)], c)
+
+    def group_norm(self, x: str) -> str:
+        x = self.conv(x, 12, 3)
+        y = self.add("Reshape", [x, self.ints(0, 4, -1)], 12)
+        y = self.add("InstanceNormalization", [y, self.positive(4), self.weight(4)], 12)
+        y = self.add("Reshape", [y, self.add("Shape", [x], 0)], 12)
+        return self.add("Mul", [y, self.weight(12, 1, 1)], 12)
+
+    def permuted(self, x: str) -> str:
+        order = self.rng.permutation(self.channels[x])
+        return self.add("Gather", [x, self.ints(*order.tolist())], self.channels[x], axis=1)
+
+    def tiled(self, x: str) -> str:
+        return self.add("Concat", [x, self.add("Neg", [x], self.channels[x]), x], 3 * self.channels[x], axis=1)
+
+    def sliced(self, x: str) -> str:
+        c = self.channels[x]
+        args = [self.ints(1), self.ints(-1), self.ints(1), self.ints(1)]
+        part = self.add("Slice", [x, *args], c - 2)
+        pads = self.ints(0, 1, 0, 0, 0, 1, 0, 0)
+        return self.add("Add", [x, self.add("Pad", [part, pads], c)], c)
+
+    def attention(self, x: str) -> str:
+        tokens = self.add("Reshape", [x, self.ints(0, 0, -1)], 0)
+        tokens = self.add("Transpose", [tokens], 0, perm=[0, 2, 1])
+        heads = []
+        for perm in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]):
+            y = self.add("MatMul", [tokens, self.weight(self.channels[x], 12)], 12)
+            y = self.add("Add", [y, self.weight(12)], 12)
+            y = self.add("Reshape", [y, self.ints(0, 0, 3, 4)], 12)
+            heads.append(self.add("Transpose", [y], 12, perm=perm))
+        scores = self.add("Softmax", [self.add("MatMul", heads[:2], 0)], 0, axis=-1)
+        y = self.add("Transpose", [self.add("MatMul", [scores, heads[2]], 0)], 0, perm=[0, 2, 1, 3])
+        y = self.add("MatMul", [self.add("Reshape", [y, self.ints(0, 0, -1)], 0), self.weight(12, self.channels[x])], 0)
+        y = self.add("Transpose", [self.add("Add", [tokens, y], 0)], 0, perm=[0, 2, 1])
+        return self.add("Reshape", [y, self.ints(0, 0, SIDE, SIDE)], self.channels[x])
+
+    def hidden_rows(self, x: str) -> str:
+        flat = self.add("Flatten", [x], 0)
+        hidden = self.add(
+            "Gemm", [flat, self.weight(10, self.channels[x] * SIDE * SIDE), self.weight(10)], 10, transB=1
+        )
+        image = self.add("MatMul", [self.relu(hidden), self.weight(10, 8 * SIDE * SIDE)], 0)
+        return self.add("Reshape", [image, self.ints(-1, 8, SIDE, SIDE)], 8)
+
+    def head(self, x: str) -> Model:
+        y = self.relu(self.conv(x, 16, 3))
+        y = self.add("GlobalAveragePool", [y], 16)
+        y = self.add("Flatten", [y], 16)
+        self.nodes.append(helper.make_node("Gemm", [y, self.weight(16, 3)], ["y"], name="fc"))
+        graph = helper.make_graph(
+            self.nodes,
+            "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+            self.weights,
+        )
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.checker.check_model(proto, full_check=True)
+        return Model.from_proto(proto)
+
+
+BLOCKS = [
+    "plain", "residual", "projection", "zero_padded_shortcut", "dense", "inception", "squeeze_excite", "split_concat",
+    "shuffle", "grouped", "inverted_residual", "down_and_up", "sub_pixels", "parametric", "group_norm", "permuted",
+    "tiled", "sliced", "attention", "hidden_rows",
+]  # fmt: skip
+
+
+def build(blocks: list[str], seed: int) -> Model:
+    net = Net(seed)
+    x = net.plain("x")
+    for block in blocks:
+        x = getattr(net, block)(x)
+        if net.channels[x] > 64:
+            x = net.conv(x, 16, 1)
+    return net.head(x)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=5),
+    st.integers(0, 2**16),
+    st.sampled_from([0.2, 0.3, 0.5, 0.75]),
+    st.sampled_from([1, 2]),
+    st.sampled_from(["l1", "l2"]),
+)
+def test_any_composition_prunes_to_the_masked_original(
+    prune_model: Callable, blocks: list[str], seed: int, ratio: float, round_to: int, criterion: str
+) -> None:
+    pruned = prune_model(build(blocks, seed), ratio=ratio, round_to=round_to, criterion=criterion)
+    assert pruned.result.changed
