@@ -105,7 +105,7 @@ def test_dumps_and_prints(zc, tmp_path: Path) -> None:
     done = zc("opt", DIGITS, "-p", "clean,dce", "--dump-ir", tmp_path / "ir", "--print-after", "dce")
     assert done.code == 0
     assert sorted(p.name for p in (tmp_path / "ir").iterdir()) == ["00-clean.txt", "01-dce.txt"]
-    assert done.out.startswith("// after 1 dce\n")
+    assert done.out.startswith("# after 1 dce\n")
 
 
 def test_a_dry_run_shows_the_effective_pipeline(zc) -> None:

@@ -160,7 +160,7 @@ def _print_after(wanted: str, run: PassRun, model: Model) -> None:
     from zc.ir.text import print_model
 
     if wanted in ("all", run.name) or (wanted == "change" and run.changed):
-        click.echo(f"// after {run.index} {run.text}\n{print_model(model)}")
+        click.echo(f"# after {run.index} {run.text}\n{print_model(model)}")
 
 
 def _dump(folder: Path, run: PassRun, model: Model) -> None:
