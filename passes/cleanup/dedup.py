@@ -76,20 +76,41 @@ class _Content:
         for constant in model.constants():
             if id(constant) not in loose:
                 alike.setdefault((str(constant.dtype), tuple(constant.shape)), []).append(constant)
-        for (form, shape), group in cast(dict[Any, list[Constant]], alike).items():
-            for constant in group:
-                # Only constants of one type and shape can be equal: one alone need not be read.
-                self.keys[id(constant)] = (form, shape, _hash(constant)) if len(group) > 1 else ("one", id(constant))
+        for group in alike.values():
+            if len(group) == 1:  # only constants of one type and shape can be equal: one alone need not be read
+                self.keys[id(group[0])] = ("one", id(group[0]))
+            else:
+                self._compare(group)
+
+    def _compare(self, group: list[Constant]) -> None:
+        """Give equal members of a group the key of the first of them; a sample tells most of the others apart."""
+        found: dict[Hashable, list[tuple[Constant, Hashable]]] = {}
+        for constant in group:
+            known = found.setdefault(_sample(constant), [])
+            same = next((key for one, key in known if _same_bytes(one, constant)), None)
+            if same is None:
+                same = ("first", id(constant))
+                known.append((constant, same))
+            self.keys[id(constant)] = same
 
     def key(self, tensor: Tensor) -> Hashable:
         """What stands for an input in a comparison."""
         return "" if tensor.is_empty() else self.keys.get(id(tensor), id(tensor))
 
 
-def _hash(constant: Constant) -> Hashable:
-    if constant.lazy is None and constant.values.nbytes <= 64 and constant.dtype.kind not in "OUS":
-        return constant.values.tobytes()
-    return digest(constant)
+def _sample(constant: Constant) -> Hashable:
+    """Some of the numbers, as bytes; all of them where they are few or texts."""
+    if constant.dtype.kind in "OUS":
+        return digest(constant)
+    flat = constant.values.reshape(-1)
+    return bytes(flat[:: max(1, flat.size // 61)].tobytes())
+
+
+def _same_bytes(a: Constant, b: Constant) -> bool:
+    if a.dtype.kind in "OUS":
+        return True  # the sample was all
+    left, right = (np.ascontiguousarray(c.values).reshape(-1).view(np.uint8) for c in (a, b))
+    return bool(np.array_equal(left, right))
 
 
 def _join_expressions(scope: Graph, content: _Content, names: LazyNames, result: PassResult) -> int:

@@ -71,7 +71,7 @@ def _unfit(weight: Array | None, bias: Array | None, like: Tensor) -> str | None
     """Why numbers cannot be stored in the type of `like`: they overflow, or were NaN or Inf before."""
     with np.errstate(all="ignore"):
         for array in (weight, bias):
-            if array is not None and not np.isfinite(array.astype(np.dtype(like.dtype))).all():
+            if array is not None and not np.isfinite(array.astype(np.dtype(like.dtype), copy=False)).all():
                 return "the weights together are NaN, Inf or out of range"
     return None
 

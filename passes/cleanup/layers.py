@@ -28,19 +28,19 @@ class Layer:
         return self.weight
 
     def scaled_outputs(self, factor: Array) -> Array:
-        """The weight with each output channel times its factor, in float64."""
-        w = self.constant.values.astype(np.float64)
+        """The weight with each output channel times its factor, rounded once."""
+        w = self.constant.values
         factor = np.broadcast_to(factor, self.channels)
         match self.node.op:
             case "Conv":
-                return np.asarray(w * factor.reshape(-1, *[1] * (w.ndim - 1)))
+                return _times(w, factor.reshape(-1, *[1] * (w.ndim - 1)))
             case "ConvTranspose":
                 group = plain(self.node, "group", 1)
                 grouped = w.reshape(group, w.shape[0] // group, *w.shape[1:])
                 shape = (group, 1, -1, *[1] * (w.ndim - 2))
-                return np.asarray((grouped * factor.reshape(shape)).reshape(w.shape))
+                return _times(grouped, factor.reshape(shape)).reshape(w.shape)
             case _:
-                return np.asarray(w * (factor[:, None] if plain(self.node, "transB", 0) else factor))
+                return _times(w, factor[:, None] if plain(self.node, "transB", 0) else factor)
 
     def bias(self, site: Site) -> Array | str:
         """The bias of each channel, in float64 (zero when there is none), or the reason why it cannot be rewritten."""
@@ -55,20 +55,20 @@ class Layer:
         beta = plain(self.node, "beta", 1.0) if self.node.op == "Gemm" else 1.0
         return np.broadcast_to(array.astype(np.float64).reshape(-1) * beta, self.channels)
 
-    def scaled_inputs(self, factor: Array) -> Array:
-        """The weight of a Conv, Gemm or MatMul with each input channel times its factor, in float64."""
-        w = self.constant.values.astype(np.float64)
+    def scaled_inputs(self, factor: Array, dtype: type | None = None) -> Array:
+        """The weight of a Conv, Gemm or MatMul with each input channel times its factor; in `dtype` or its own."""
+        w = self.constant.values
         if self.node.op == "Conv":
             group = plain(self.node, "group", 1)
             factor = np.broadcast_to(factor, w.shape[1] * group).reshape(group, 1, -1, *[1] * (w.ndim - 2))
-            return np.asarray((w.reshape(group, -1, *w.shape[1:]) * factor).reshape(w.shape))
+            return _times(w.reshape(group, -1, *w.shape[1:]), factor, dtype).reshape(w.shape)
         inputs = w.shape[1] if plain(self.node, "transB", 0) else w.shape[0]
         factor = np.broadcast_to(factor, inputs)
-        return np.asarray(w * (factor if plain(self.node, "transB", 0) else factor[:, None]))
+        return _times(w, factor if plain(self.node, "transB", 0) else factor[:, None], dtype)
 
     def response(self, offset: Array) -> Array:
         """What a constant offset of each input channel adds to each output channel (no padding), float64[channels]."""
-        spread = self.scaled_inputs(offset)
+        spread = self.scaled_inputs(offset, np.float64)
         if self.node.op == "Conv":
             return np.asarray(spread.reshape(self.channels, -1).sum(axis=1))
         alpha = plain(self.node, "alpha", 1.0)
@@ -78,7 +78,7 @@ class Layer:
         """Give the node new numbers, under the names of the old ones where they were its own."""
         dtype = np.dtype(self.weight.dtype)
         if weight is not None:
-            self.constant.values = weight.astype(dtype)
+            self.constant.values = weight.astype(dtype, copy=False)
         if bias is None:
             return
         old = given(self.node, 2)
@@ -95,6 +95,13 @@ class Layer:
             self.node.inputs[2] = new
         else:
             self.node.inputs.append(new)
+
+
+def _times(weight: Array, factor: Array, dtype: type | None = None) -> Array:
+    """The product in float64, rounded once to `dtype` (the weight's by default), without a copy of the weight."""
+    out = np.empty(weight.shape, dtype or weight.dtype)
+    with np.errstate(all="ignore"):
+        return np.multiply(weight, factor, out=out, dtype=np.float64, casting="unsafe")
 
 
 def layer_of(node: Node, site: Site, *, rewritten: bool) -> Layer | str:
