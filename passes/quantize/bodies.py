@@ -15,6 +15,9 @@ from zc.ir.edit import Names
 from zc.ir.graph import Constant, Graph, Node, Tensor, Variable
 from zc.ir.model import Model
 
+Key = tuple[int, int]
+"""The id of a region's graph, and of a value that is read there: branches may read the same outer value."""
+
 
 @dataclass(frozen=True, eq=False)
 class Region:
@@ -40,13 +43,13 @@ def regions(model: Model) -> list[Region]:
     return found
 
 
-def read_out(model: Model, wanted: Mapping[int, Sequence[Tensor]]) -> tuple[Model, dict[int, str]]:
-    """A copy of the model with inner values as outputs, and the name of each by the id of the value.
+def read_out(model: Model, wanted: Mapping[int, Sequence[Tensor]]) -> tuple[Model, dict[Key, str]]:
+    """A copy of the model with inner values as outputs, and the name of each.
 
     wanted: by id of a region's graph, values that it computes or reads. Those of the main graph keep their names.
     """
     if all(key == id(model.graph) or not values for key, values in wanted.items()):
-        return model, {id(t): t.name for t in wanted.get(id(model.graph), ())}
+        return model, {(id(model.graph), id(t)): t.name for t in wanted.get(id(model.graph), ())}
     copy = model.copy()
     lifter = _Lifter(Names(copy.graph), dict(zip(map(id, copy.scopes()), model.scopes(), strict=True)), wanted)
     return copy, {key: tensor.name for key, tensor in lifter.lift(copy.graph)}
@@ -59,16 +62,17 @@ class _Lifter:
     """By id of a scope of the copy: the scope that it was copied from."""
     wanted: Mapping[int, Sequence[Tensor]]
 
-    def lift(self, scope: Graph) -> list[tuple[int, Tensor]]:
+    def lift(self, scope: Graph) -> list[tuple[Key, Tensor]]:
         """The wanted values as tensors of this scope, those of the branches inside it included."""
         by_name = {t.name: t for n in scope.nodes for t in (*n.inputs, *n.outputs)} | {t.name: t for t in scope.inputs}
-        found = [(id(t), by_name[t.name]) for t in self.wanted.get(id(self.source[id(scope)]), ())]
+        region = id(self.source[id(scope)])
+        found = [((region, id(t)), by_name[t.name]) for t in self.wanted.get(region, ())]
         for node in list(scope.nodes):
             if node.op == "If":
                 found += self._from_branches(node)
         return found
 
-    def _from_branches(self, node: object) -> list[tuple[int, Tensor]]:
+    def _from_branches(self, node: object) -> list[tuple[Key, Tensor]]:
         assert isinstance(node, Node)
         bodies = [body for body in node.attrs.values() if isinstance(body, Graph)]
         inner = [self.lift(body) for body in bodies]
@@ -76,7 +80,7 @@ class _Lifter:
             for other, values in enumerate(inner):
                 for _, tensor in values:
                     body.outputs.append(self._copy(body, tensor) if other == number else self._nothing(body))
-        found: list[tuple[int, Tensor]] = []
+        found: list[tuple[Key, Tensor]] = []
         for values in inner:
             for key, tensor in values:
                 out = Variable(self.names.take(f"{node.name or 'if'}_{tensor.name}"), np.dtype(np.float32))

@@ -87,13 +87,13 @@ class Quantize(Pass):
             places = _place(model, ctx, keep_float)
         samples = ctx.need_samples(model)
         original, size = model.copy(), model.nbytes()
-        ranges = self._ranges(model, places, samples, ctx, result)
-        places = [one for one in places if all(id(t) in ranges for t in one.measured())]
+        found = self._ranges(model, places, samples, ctx, result)
+        places = [one for one in places if id(one.graph) in found]
         names = Names(model.graph)
         coded = [
             write(
                 one,
-                assign_scales(one, ranges, ctx.target),
+                assign_scales(one, found[id(one.graph)], ctx.target),
                 names,
                 zero_biases=self.bias_correct and one.graph is model.graph,
                 per_channel=self.per_channel and ctx.target.per_channel,
@@ -128,17 +128,18 @@ class Quantize(Pass):
 
     def _ranges(
         self, model: Model, places: list[Placement], samples: Samples, ctx: Context, result: PassResult
-    ) -> dict[int, Range]:
-        """Lowest and highest of each measured value, by id; none for the values of a branch that never ran.
+    ) -> dict[int, dict[int, Range]]:
+        """By id of a graph: lowest and highest of each measured value by id. A branch that never ran has no entry.
 
         ZcError when a value of the main graph is never finite.
         """
         readable, names = read_out(model, {id(one.graph): one.measured() for one in places})
         sketches = calibrate(readable, list(names.values()), samples, ctx)
-        ranges: dict[int, Range] = {}
+        found: dict[int, dict[int, Range]] = {}
         for one in places:
+            ranges: dict[int, Range] = {}
             for tensor in one.measured():
-                sketch = sketches[names[id(tensor)]]
+                sketch = sketches[names[id(one.graph), id(tensor)]]
                 if sketch.nan or sketch.inf:
                     what = f"{sketch.nan} NaN and {sketch.inf} infinite elements"
                     result.warn(tensor.name, f"{what} in {samples.rows} calibration rows were left out")
@@ -152,9 +153,11 @@ class Quantize(Pass):
             missing = next((t for t in one.measured() if id(t) not in ranges), None)
             if missing is not None:
                 for site in one.sites:
-                    why = f"no calibration row runs the branch that computes '{missing.name}'"
+                    why = f"no calibration row runs the branch that reads '{missing.name}'"
                     result.declined(describe(site.node), f"{site.node.op} stays float: {why}")
-        return ranges
+            else:
+                found[id(one.graph)] = ranges
+        return found
 
 
 def _place(model: Model, ctx: Context, keep_float: Callable[[Node], str | None]) -> list[Placement]:

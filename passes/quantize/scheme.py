@@ -42,7 +42,7 @@ class Scale:
         """Codes, saturated: sat(rne(x / scale) + zero_point)."""
         info = np.iinfo(self.dtype)
         codes = np.rint(values.astype(np.float32) / self.scale).astype(np.float64) + self.zero_point
-        return np.clip(codes, info.min, info.max).astype(self.dtype)
+        return np.asarray(np.clip(codes, info.min, info.max), self.dtype)
 
 
 def activation_scale(low: float, high: float, kind: QuantType, symmetric: bool) -> Scale:

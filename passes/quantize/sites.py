@@ -5,7 +5,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from zc.ir.graph import Array, Constant, Graph, Node, Tensor, attribute, fixed_value
+from zc.errors import ZcError
+from zc.ir.graph import Array, Constant, Graph, Node, Tensor, attribute, describe, fixed_value
 from zc.target import Target
 
 
@@ -44,7 +45,10 @@ class Site:
 
 
 def match_site(node: Node, graph: Graph, target: Target) -> Site | str:
-    """The site that a node of `target.weighted_ops` is, or the reason why it must stay float."""
+    """The site that a node of `target.weighted_ops` is, or the reason why it must stay float.
+
+    ZcError when its weight holds NaN or infinite numbers.
+    """
     match: dict[str, Any] = {"Conv": _match_conv, "Gemm": _match_gemm, "MatMul": _match_matmul}
     if node.op not in match:
         return f"zc knows no int8 form of {node.op}"
@@ -58,7 +62,10 @@ def match_site(node: Node, graph: Graph, target: Target) -> Site | str:
     if weight.dtype != np.float32:
         return f"its weight is {weight.dtype}, not float32"
     if not np.isfinite(weight).all():
-        return f"its weight '{node.inputs[1].name}' holds NaN or infinite numbers"
+        raise ZcError(
+            f"node '{describe(node)}': weight '{node.inputs[1].name}' holds NaN or infinite numbers; "
+            f"mend the model, or leave the node in float with quantize:skip={describe(node)}"
+        )
     if weight.size == 0:
         return "its weight is empty"
     return cast("Site | str", match[node.op](node, weight, graph))

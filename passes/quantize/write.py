@@ -129,6 +129,8 @@ class Writer:
         for label, limit in zip(("min", "max"), limits, strict=True):
             stem = f"{node.outputs[0].name}_{label}"
             node.inputs.append(Variable("") if limit is None else self.names.constant(stem, limit))
+        if limits[1] is None:
+            node.inputs.pop()
 
     def _pad_codes(self, node: Node, scale: Scale) -> None:
         fill = self.names.constant(f"{node.outputs[0].name}_fill", scale.zero)

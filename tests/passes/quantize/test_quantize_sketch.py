@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from zc.errors import ZcError
 from zc.passes.quantize.sketch import HALF, Sketch
 
@@ -50,7 +51,8 @@ def test_merging_leaves_the_other_sketch_alone():
     assert state(other) == state(before)
 
 
-def test_batches_of_1_7_and_32_give_the_same_bits(rows=96):
+def test_batches_of_1_7_and_32_give_the_same_bits():
+    rows = 96
     data = np.random.default_rng(0).standard_normal((rows, 3, 5, 5)).astype(np.float32)
     states = [state(sketch_of(*(data[i : i + size] for i in range(0, rows, size)))) for size in (1, 7, 32)]
     assert states[0] == states[1] == states[2]

@@ -1,0 +1,95 @@
+"""Bias correction and the piecewise run that it stands on."""
+
+import numpy as np
+
+from zc.execute import Runner
+from zc.ir.edit import sort_nodes
+from zc.passes.quantize.stepwise import cut, run_pieces
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
+DEEP = """(float[N,4,10,10] x) => (float[N,4] z)
+    <float[8,4,3,3] w1, float[8] b1, float[8,1,3,3] w2, float[8,8,1,1] w3, float[8,4] w4, float[4] b4> {
+    c1 = Conv (x, w1, b1)
+    r1 = Relu (c1)
+    c2 = Conv <group = 8> (r1, w2)
+    p = Conv (r1, w3)
+    crop = GlobalAveragePool (p)
+    s = Add (c2, crop)
+    m = GlobalAveragePool (s)
+    f = Flatten (m)
+    z = Gemm (f, w4, b4)
+}"""
+
+
+def channel_means(model, name, arrays):
+    value = Runner(model, outputs=[name]).run(arrays)[name]
+    return value.mean(axis=tuple(a for a in range(value.ndim) if a != 1))
+
+
+def test_means_of_every_layer_are_those_of_the_float_model(quantize):
+    corrected = quantize(HEAD + DEEP)
+    plain = quantize(HEAD + DEEP, bias_correct=False)
+    for name, raw in (("c1", "c1"), ("c2", "c2_raw"), ("p", "p_raw")):
+        want = channel_means(corrected.float_model, name, corrected.arrays)
+        off = np.abs(channel_means(corrected.model, raw, corrected.arrays) - want).max()
+        assert off < 0.2 * np.abs(channel_means(plain.model, raw, plain.arrays) - want).max()
+    assert corrected.result.stats["biases_corrected"] == 4
+
+
+def test_a_layer_without_a_bias_gets_one(quantize):
+    q = quantize(HEAD + DEEP)
+    assert len(q.node("c2").inputs) == 3
+    assert len(quantize(HEAD + DEEP, bias_correct=False).node("c2").inputs) == 2
+
+
+def test_the_float_bias_behind_a_matmul_is_corrected(quantize):
+    text = """(float[N,5,16] x) => (float[N,5,8] y) <float[16,8] w, float[8] b> {
+        m = MatMul (x, w)
+        y = Add (m, b)
+    }"""
+    rng = np.random.default_rng(1)
+    arrays = {"x": rng.gamma(1.0, 1.0, (24, 5, 16)).astype(np.float32)}
+    errors = []
+    for on in (True, False):
+        got, want = quantize(HEAD + text, arrays, bias_correct=on).outputs()
+        errors.append(np.abs((got["y"] - want["y"]).mean(axis=(0, 1))).max())
+    assert errors[0] < 0.01 * errors[1]
+
+
+def test_pieces_give_what_the_whole_gives(graph):
+    model = graph(HEAD + DEEP)
+    sort_nodes(model.graph)
+    stops = [t for n in model.graph.nodes for t in n.outputs if t.name in ("c1", "c2", "p", "z")]
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((k, 4, 10, 10)).astype(np.float32)} for k in (3, 2)]
+    whole = Runner(model, outputs=[t.name for t in stops])
+    pieces = cut(model, stops)
+    assert [p.stop.name for p in pieces] == ["c1", "c2", "p", "z"]
+    for piece, held in run_pieces(model, pieces, feeds):
+        for feed, values in zip(feeds, held, strict=True):
+            np.testing.assert_allclose(values[piece.stop.name], whole.run(feed)[piece.stop.name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_change_between_pieces_counts_for_those_behind(graph):
+    model = graph(HEAD + DEEP)
+    sort_nodes(model.graph)
+    stops = [t for n in model.graph.nodes for t in n.outputs if t.name in ("c1", "z")]
+    last = {}
+    for piece, held in run_pieces(model, cut(model, stops), [{"x": np.ones((1, 4, 10, 10), np.float32)}]):
+        for values in held:
+            values["c1"] = values["c1"] * 0
+        last = held[0]
+        if piece.stop.name == "z":
+            b4 = next(c for c in model.constants() if c.name == "b4")
+            w1 = [c for c in model.constants() if c.name in ("w2", "w3")]
+            assert w1
+            np.testing.assert_allclose(last["z"][0], b4.values, rtol=1e-5)
+
+
+def test_only_what_later_pieces_read_is_held(graph):
+    model = graph(HEAD + DEEP)
+    sort_nodes(model.graph)
+    stops = [t for n in model.graph.nodes for t in n.outputs if t.name in ("c1", "c2", "p", "z")]
+    feeds = [{"x": np.ones((1, 4, 10, 10), np.float32)}]
+    held_names = [set(held[0]) for _, held in run_pieces(model, cut(model, stops), feeds)]
+    assert held_names == [{"x", "c1"}, {"c1", "r1", "c2"}, {"r1", "c2", "p"}, {"c2", "p", "z"}]
