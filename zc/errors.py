@@ -6,6 +6,13 @@ class ZcError(Exception):
 
     exit_code = 2
 
+    def __init__(self, message: object) -> None:
+        """One line, whatever the names in a damaged file hold: characters that break or hide it are escaped."""
+        text = str(message)
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        super().__init__(text)
+
 
 class CheckFailed(ZcError):  # noqa: N818
     """A check did not hold: a file differs, a proof failed (exit code 1)."""

@@ -1,6 +1,7 @@
 """Models at scale, and what it means that two messages say the same."""
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,23 @@ def chain() -> Chain:
         return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
 
     return build
+
+
+@pytest.fixture(scope="session")
+def growth() -> Callable[..., float]:
+    """`growth(make, run, n)`: how many times longer `run(make(4 * n))` takes than `run(make(n))`; the best of five."""
+
+    def measure(make: Callable[[int], Any], run: Callable[[Any], Any], n: int) -> float:
+        best = {n: float("inf"), 4 * n: float("inf")}
+        for _ in range(5):
+            for size in best:
+                subject = make(size)
+                start = time.process_time()
+                run(subject)
+                best[size] = min(best[size], time.process_time() - start)
+        return best[4 * n] / best[n]
+
+    return measure
 
 
 @pytest.fixture(scope="session")

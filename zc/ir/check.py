@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx import checker, defs, shape_inference
 
 from zc.errors import ZcError, nearest
+from zc.ir.adopt import adopt
 from zc.ir.edit import needs, sort_nodes
 from zc.ir.exporter import imports_of, initializers
 from zc.ir.garbage import without_gc
@@ -56,6 +57,7 @@ def problems(model: Model) -> list[str]:
     when the rules find nothing, as one cause would show up many times.
     """
     with without_gc():
+        adopt(model.graph)
         return _problems(model)
 
 

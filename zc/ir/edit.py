@@ -107,7 +107,8 @@ def _sort(graph: gs.Graph) -> bool:
             if state is None:
                 done[id(nxt)] = False
                 stack.append((nxt, producers(nxt)))
-    moved |= any(a is not b for a, b in zip(result, graph.nodes, strict=True))
+    # A node that was listed twice is listed once now.
+    moved |= len(result) < len(graph.nodes) or any(a is not b for a, b in zip(result, graph.nodes, strict=True))
     graph.nodes[:] = result
     return moved
 

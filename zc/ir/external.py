@@ -244,6 +244,8 @@ def _external_window(lazy: LazyTensor) -> _Window:
     if lazy.folder is None:
         raise ZcError(f"{where} is external ('{location}') but the model was not read from a file")
     try:
+        if not isinstance(location, str):  # protobuf's way to say that it is not UTF-8
+            raise ValueError("the name is not UTF-8")
         root = lazy.folder.resolve()
         path = (root / location).resolve()
         inside = bool(location) and not Path(location).is_absolute() and path.is_relative_to(root)

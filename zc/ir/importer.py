@@ -1,8 +1,8 @@
 """ModelProto -> graph. Unlike onnx-graphsurgeon's importer it drops nothing and reads no weight."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -11,7 +11,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto
 from zc.errors import ZcError
 from zc.ir.external import LazySparse, LazyTensor, dtype_of, inline_external
 from zc.ir.garbage import without_gc
-from zc.ir.graph import Constant, Function, Graph, Node, Tensor, TypedList, Variable
+from zc.ir.graph import Constant, Function, Graph, Node, Tensor, TypedList, Variable, scopes
 
 
 class Scope(dict[str, Tensor]):
@@ -41,7 +41,11 @@ def import_graph(model: onnx.ModelProto, folder: Path | None) -> Graph:
     reader = _Reader(folder, imports)
     with without_gc():
         graph = reader.graph(model.graph, None)
-        graph.functions = [reader.function(f) for f in model.functions]
+        functions = [reader.function(f) for f in model.functions]
+        require_text(_strings(graph, *functions), "the graph")
+        if len({f.unique_id for f in functions}) < len(functions):
+            raise ZcError(f"two functions have the name '{_repeated('::'.join(f.unique_id) for f in functions)}'")
+        graph.functions = functions
     graph.producer_name, graph.producer_version = model.producer_name, model.producer_version
     graph.ir_version = model.ir_version
     return graph
@@ -50,8 +54,12 @@ def import_graph(model: onnx.ModelProto, folder: Path | None) -> Graph:
 def plain_imports(imports: Iterable[onnx.OperatorSetIdProto]) -> list[onnx.OperatorSetIdProto]:
     """Operator sets, each once; `ai.onnx` is the long name of the default one."""
     versions: dict[str, int] = {}
+    imports = list(imports)
+    require_text((o.domain for o in imports), "the operator sets")
     for one in imports:
         domain = plain_domain(one.domain) or ""
+        if not 0 <= one.version < 2**31:
+            raise ZcError(f"operator set '{domain or 'ai.onnx'}' has no version {one.version}")
         if versions.setdefault(domain, one.version) != one.version:
             raise ZcError(f"operator set '{domain or 'ai.onnx'}' is imported in two versions")
     return [onnx.helper.make_opsetid(domain, version) for domain, version in versions.items()]
@@ -245,6 +253,39 @@ class _Reader:
         elif listed and isinstance(tensor, Constant):
             tensor.info = info
         return tensor
+
+
+def require_text(strings: Iterable[Any], where: str) -> None:
+    """ZcError when one is not UTF-8: protobuf hands such a string out as bytes, and takes it back from nobody."""
+    for one in strings:
+        if type(one) is not str:
+            raise ZcError(f"not an ONNX model, or a damaged one: a name or text in {where} is not UTF-8: {one!r}")
+
+
+def _strings(graph: Graph, *functions: Function) -> Iterator[Any]:
+    """Every name and text that is written back as such."""
+    for top in (graph, *functions):
+        for scope in scopes(top):
+            yield from (scope.name, scope.doc_string, *(s for pair in scope.metadata for s in pair))
+            if isinstance(scope, Function):
+                yield from (scope.domain, scope.overload, *scope.attrs)
+            for constant in scope.declared:
+                yield from (constant.doc, constant.name, *(s for pair in constant.metadata for s in pair))
+            for tensor in (*scope.inputs, *scope.outputs):
+                yield tensor.name
+            for node in scope.nodes:
+                yield from _node_strings(cast(Node, node))
+
+
+def _node_strings(node: Node) -> Iterator[Any]:
+    yield from (node.op, node.name, node.domain or "", node.doc, node.overload)
+    yield from (t.name for t in node.inputs)
+    yield from (t.name for t in node.outputs)
+    for name, value in node.attrs.items():
+        yield name
+        if isinstance(value, Constant):
+            yield from (value.name, value.doc, *(s for pair in value.metadata for s in pair))
+    yield from (s for pairs in (node.metadata, node.attr_docs) for pair in pairs for s in pair)
 
 
 def _dtype(name: str, elem_type: int) -> Any:

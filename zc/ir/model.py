@@ -20,7 +20,7 @@ from zc.ir.external import LazyTensor, stored_bytes
 from zc.ir.files import Replacement, real_target, write_atomically
 from zc.ir.garbage import without_gc
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, scopes
-from zc.ir.importer import import_graph, plain_domain
+from zc.ir.importer import import_graph, plain_domain, require_text
 from zc.ir.spec import Dim, TensorSpec
 
 PROTO_LIMIT = 2**31 - 2**20
@@ -100,7 +100,7 @@ class Model:
 
     def copy(self) -> "Model":
         """A copy whose graph can be edited on its own; arrays are shared."""
-        new = Model(self.graph.copy(), self.path, self.ir_version, self.domain, self.version, self.doc)
+        new = Model(adopt(self.graph).copy(), self.path, self.ir_version, self.domain, self.version, self.doc)
         new.metadata, new.training, new.notes = dict(self.metadata), self.training, self.notes
         return new
 
@@ -130,6 +130,8 @@ class Model:
         if not proto.HasField("graph") or not proto.opset_import:
             missing = "names no operator set" if proto.HasField("graph") else "has no graph"
             raise ZcError(f"not an ONNX model, or a damaged one: it {missing}")
+        said = (proto.domain, proto.doc_string, proto.producer_name, proto.producer_version)
+        require_text((*said, *(s for p in proto.metadata_props for s in (p.key, p.value))), "the model")
         graph = import_graph(proto, path.parent if path else None)
         model = Model(graph, path, proto.ir_version, proto.domain, proto.model_version, proto.doc_string)
         model.metadata = {p.key: p.value for p in proto.metadata_props}
