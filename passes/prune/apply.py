@@ -13,6 +13,7 @@ from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Bools, Ints
 from zc.passes.prune.layout import Block, Count, Layout
 from zc.passes.prune.numbers import Entry, Source
+from zc.passes.prune.sharing import reshare
 
 
 def stays(groups: Groups, gone: Ints) -> Bools:
@@ -35,6 +36,7 @@ def remove(model: Model, groups: Groups, gone: Ints) -> None:
         _state_picks(pick, stay, names)
     for split in flow.splits:
         _state_split(split, stay, names, model.opset)
+    reshare(groups.copies)
     infer_shapes(model, stale=True)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from zc.ir.graph import Constant, Node, Tensor, describe
+from zc.ir.graph import Array, Constant, Node, Tensor, describe, fixed_value
 from zc.ir.model import Model
 from zc.ir.spec import Dim
 from zc.passes.prune.labels import Ints, Labels, is_rigid
@@ -129,6 +129,10 @@ class Flow:
         self.layouts[id(tensor)] = (*without(self.of(tensor), block.axes[-1]), block)
         self.blocks.append(block)
         self.refined.append(block.labels)
+
+    def fixed_value(self, tensor: Tensor) -> Array | None:
+        """The array of a value that can never change at run time, else None."""
+        return None if id(tensor) in self._inputs else fixed_value(tensor)
 
     # ---- what may not leave
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zc.ir.graph import Constant, Node, describe
+from zc.ir.graph import describe
 from zc.passes.prune.flow import Flow
 from zc.passes.prune.labels import Bools, Ints
 from zc.passes.prune.settle import Classes
+from zc.passes.prune.sharing import Copies
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Groups:
     pinned: tuple[Pinned, ...]
     group_of: Ints = field(repr=False)
     """By root label: the index of its group, or -1."""
+    copies: Copies = field(default_factory=list, repr=False)
+    """Vectors that were shared before the analysis."""
 
 
 def find_groups(flow: Flow, classes: Classes) -> Groups:
@@ -147,8 +150,3 @@ def _pinned(flow: Flow, classes: Classes) -> tuple[Pinned, ...]:
             count = int((why == reason).sum())
             result.append(Pinned(describe(product.node), count, len(why), flow.labels.reasons[reason]))
     return tuple(result)
-
-
-def weights_of(node: Node) -> list[Constant]:
-    """The constants that a node takes."""
-    return [t for t in node.inputs if isinstance(t, Constant)]

@@ -18,8 +18,14 @@ def interpret(model: Model) -> Flow:
             _enter(flow, tensor, f"is tied to '{tensor.name}', an input of the model")
     _scope(flow, model.graph)
     for tensor in model.graph.outputs:
-        flow.pin(tensor, f"reaches '{tensor.name}', an output of the model")
+        _leave(flow, tensor, f"reaches '{tensor.name}', an output of the model")
     return flow
+
+
+def _leave(flow: Flow, tensor: Tensor, reason: str) -> None:
+    flow.pin(tensor, reason)
+    for counts in flow.numbers.sizes(tensor):
+        flow.labels.pin(counts.labels, f"its size {reason}")
 
 
 def _enter(flow: Flow, tensor: Tensor, reason: str) -> None:
@@ -35,7 +41,7 @@ def _scope(flow: Flow, graph: gs.Graph) -> None:
                 _enter(flow, tensor, f"is tied to '{tensor.name}', an input of a body of {where(node)}")
             _scope(flow, body)
             for tensor in body.outputs:
-                flow.pin(tensor, f"reaches '{tensor.name}', an output of a body of {where(node)}")
+                _leave(flow, tensor, f"reaches '{tensor.name}', an output of a body of {where(node)}")
         assert isinstance(node, Node)
         _step(flow, node, len(bodies) > 0)
 

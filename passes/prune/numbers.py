@@ -75,11 +75,17 @@ class Numbers:
 
     def misused(self, node: Node) -> list[Count]:
         """Sizes read at run time that reach an input of the node which `read` was not called for."""
-        found = []
-        for place, tensor in enumerate(node.inputs):
-            if id(tensor) in self._values and (id(node), place) not in self._understood:
-                found += [e.counts for e in self._values[id(tensor)] if e.counts is not None and e.source is None]
-        return found
+        places = [i for i in range(len(node.inputs)) if (id(node), i) not in self._understood]
+        return [counts for place in places for counts in self.sizes(node.inputs[place])]
+
+    def sizes(self, tensor: Tensor) -> list[Count]:
+        """What the run-time sizes in a vector count."""
+        entries = self._values.get(id(tensor), [])
+        return [e.counts for e in entries if e.counts is not None and e.source is None]
+
+    def give_up(self, node: Node) -> None:
+        """What was read of a node's inputs is not understood after all."""
+        self._understood -= {(id(node), place) for place in range(len(node.inputs))}
 
     def bind(self, entry: Entry, counts: Count, reason: str) -> None:
         """Say what a number counts. Two statements about one number make their labels leave together, or pin them."""

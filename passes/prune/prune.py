@@ -1,5 +1,6 @@
 """The prune pass: whole channels leave, by magnitude, and the result is proven."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -14,13 +15,14 @@ from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.measure.cost import Cost, count
 from zc.passes.prune.apply import remove, stays
-from zc.passes.prune.groups import Groups, find_groups
+from zc.passes.prune.groups import Groups, Pinned, find_groups
 from zc.passes.prune.importance import Criterion, magnitude
 from zc.passes.prune.interpret import interpret
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.observe import observe_sizes
 from zc.passes.prune.select import Limits, choose, why_none
 from zc.passes.prune.settle import settle
+from zc.passes.prune.sharing import unshare
 from zc.passes.prune.skip import exclude
 from zc.passes.prune.verify import ROWS, Masked, equivalence_error
 from zc.pipeline.base import Context, Pass, PassResult
@@ -82,7 +84,7 @@ class Prune(Pass):
                 model.name, "no channel was removed: " + ("all are pinned" if not groups.groups else "see above")
             )
             return result
-        before, masked = count(work), Masked(work)
+        before, masked = count(model), Masked(work)
         remove(work, groups, gone)
         masked.mask(groups.flow.contractions, stays(groups, gone))
         error = equivalence_error(work, masked.model, _samples(model, ctx))
@@ -103,19 +105,22 @@ class Prune(Pass):
 
 
 def analyse(model: Model, skip: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> Groups:
-    """The groups of a model. Its Constant nodes become initializers, and its shapes are inferred.
+    """The groups of a model, which is made ready for it: Constant nodes become initializers, shared vectors copies.
 
     Raises:
         ZcError: a pattern matches nothing.
     """
     _lift_constants(model)
+    copies = unshare(model)
     sort_nodes(model.graph)
     infer_shapes(model)
     flow = interpret(model)
     if flow.lacks_sizes() and observe_sizes(model):
         flow = interpret(model)
     exclude(flow, skip, only)
-    return find_groups(flow, settle(flow))
+    groups = find_groups(flow, settle(flow))
+    groups.copies = copies
+    return groups
 
 
 def _lift_constants(model: Model) -> None:
@@ -129,14 +134,16 @@ def _lift_constants(model: Model) -> None:
 
 
 def _tell_pinned(groups: Groups, result: PassResult) -> None:
-    """One note for each reason, with the nodes that it concerns."""
-    by_reason: dict[str, list[str]] = {}
+    """One note for each kind of reason, with the nodes that it concerns."""
+    kinds: dict[str, list[Pinned]] = {}
     for one in groups.pinned:
-        share = "" if one.channels == one.of else f" ({one.channels} of {one.of} channels)"
-        by_reason.setdefault(one.reason, []).append(one.node + share)
-    for reason, nodes in by_reason.items():
+        kinds.setdefault(re.sub(r"'[^']*'", "", one.reason), []).append(one)
+    for alike in kinds.values():
+        nodes = [p.node + ("" if p.channels == p.of else f" ({p.channels} of {p.of} channels)") for p in alike]
+        reasons = len({p.reason for p in alike})
         more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
-        result.declined(", ".join(nodes[:3]) + more, reason)
+        others = f", and {reasons - 1} alike" if reasons > 1 else ""
+        result.declined(", ".join(nodes[:3]) + more, alike[0].reason + others)
 
 
 def _samples(model: Model, ctx: Context) -> Samples:

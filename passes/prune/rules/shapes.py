@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zc.ir.graph import Node, attribute, fixed_value
+from zc.ir.graph import Node, attribute
 from zc.passes.prune.flow import Flow, where
 from zc.passes.prune.labels import is_rigid
 from zc.passes.prune.layout import Block, Layout, block_at, count_at, dims_of, fixed
@@ -44,7 +44,7 @@ def constant_of_shape(node: Node, flow: Flow) -> None:
 def compute(node: Node, flow: Flow) -> bool:
     """Follow the numbers of `Shape` through a node. False when the node does no such thing."""
     out = node.outputs[0] if len(node.outputs) == 1 else None
-    if out is None or not any(flow.numbers.has(t) for t in node.inputs):
+    if out is None or len(dims_of(out)) > 1 or not any(flow.numbers.has(t) for t in node.inputs):
         return False
     entries: list[Entry] | None = None
     if node.op in _ARITHMETIC:
@@ -60,6 +60,7 @@ def compute(node: Node, flow: Flow) -> bool:
     elif node.op in ("Gather", "Slice") and flow.numbers.has(node.inputs[0]):
         entries = _selected(node, flow)
     if entries is None or len(entries) > MAX_ENTRIES:
+        flow.numbers.give_up(node)
         return False
     flow.numbers.put(out, entries)
     flow.put(out, (), f"is made by {where(node)}")
@@ -81,7 +82,7 @@ def _selected(node: Node, flow: Flow) -> list[Entry] | None:
     if entries is None:
         return None
     if node.op == "Gather":
-        index = fixed_value(node.inputs[1])
+        index = flow.fixed_value(node.inputs[1])
         return None if index is None else [entries[int(i)] for i in index.ravel()]
     starts, ends = flow.numbers.known(node, 1, "starts"), flow.numbers.known(node, 2, "ends")
     steps = flow.numbers.known(node, 4) or [1]

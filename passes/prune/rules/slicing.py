@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from zc.ir.graph import Node, Tensor, attribute, fixed_value
+from zc.ir.graph import Node, Tensor, attribute
 from zc.passes.prune.flow import Flow, Picks, Split, where
 from zc.passes.prune.labels import is_rigid
 from zc.passes.prune.layout import Block, Count, Layout, block_at, dims_of, fixed, moved, without
@@ -78,7 +78,7 @@ def gather(node: Node, flow: Flow) -> None:
     """Gather: positions of an axis by index. Constant indices choose labels; others need the axis whole."""
     data, index = node.inputs[0], node.inputs[1]
     axis, axes = axis_of(node, 0, rank(node)), rank(node, 1)
-    chosen = fixed_value(index)
+    chosen = flow.fixed_value(index)
     layout = flow.of(data)
     block = block_at(layout, axis)
     to = {a: a if a < axis else a - 1 + axes for a in range(rank(node)) if a != axis}

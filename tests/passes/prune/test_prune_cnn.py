@@ -183,3 +183,35 @@ def test_a_weight_of_two_nodes_ties_what_they_make(prune: Callable) -> None:
     )
     assert {pruned.shape(w)[1] for w in ("u1", "u2")} == {8}
     assert pruned.shape("w")[0] == 8
+
+
+def test_a_vector_shared_by_chance_does_not_tie_layers(prune: Callable) -> None:
+    pruned = prune(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,3,4,4] x) => (float[N,4,4,4] y)
+        <float[8,3,1,1] w1, float[8,8,1,1] w2, float[4,8,1,1] w3, float[8] zeros = {0, 0, 0, 0, 0, 0, 0, 0}>
+        {
+            a = Conv (x, w1, zeros)
+            b = Conv (a, w2, zeros)
+            y = Conv (b, w3)
+        }""",
+        ratio=0.5,
+        only=("a",),
+    )
+    assert [pruned.shape(w)[:2] for w in ("w1", "w2", "w3")] == [(4, 3), (8, 4), (4, 8)]
+    assert sorted(c.shape for c in pruned.model.constants() if c.name.startswith("zeros")) == [(4,), (8,)]
+
+
+def test_shared_vectors_that_are_cut_alike_stay_one(prune: Callable) -> None:
+    pruned = prune(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,3,4,4] x) => (float[N,4,4,4] y)
+        <float[8,3,1,1] w1, float[8,8,1,1] w2, float[4,8,1,1] w3, float[8] zeros = {0, 0, 0, 0, 0, 0, 0, 0}>
+        {
+            a = Conv (x, w1, zeros)
+            b = Conv (a, w2, zeros)
+            y = Conv (b, w3)
+        }""",
+        ratio=0.5,
+    )
+    assert [c.shape for c in pruned.model.constants() if c.name.startswith("zeros")] == [(4,)]

@@ -81,3 +81,34 @@ def test_a_rule_that_raises_stops_what_reaches_it(graph: Callable, monkeypatch: 
     monkeypatch.setitem(RULES, "Softmax", broken)
     result = Prune(ratio=0.5).run(graph(NET), Context(target=Target("test")))
     assert any(note.what == "cannot be read" for note in result.notes)
+
+
+def test_a_saturated_softmax_does_not_hide_a_defect(graph: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = graph("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,6] x) => (float[N,4] y) <float[6,8] w1, float[8,4] w2, float[4] bias = {1.0e6, 0, 0, 0}>
+        {
+            a = MatMul (x, w1)
+            b = MatMul (a, w2)
+            c = Add (b, bias)
+            d = Sub (c, bias)
+            e = Add (d, bias)
+            y = Softmax (e)
+        }""")
+    right = apply.cut
+    monkeypatch.setattr(apply, "cut", lambda values, *rest: 1e3 * right(values, *rest))
+    with pytest.raises(CheckFailed, match="output 'e'"):
+        Prune(ratio=0.5).run(model, Context(target=Target("test")))
+
+
+def test_codes_of_quantised_activations_may_flip(graph: Callable, prune_model: Callable) -> None:
+    model = graph("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,16] x) => (float[N,16] y) <float[16,64] w1, float[64,16] w2, float s = {0.3}, uint8 z = {128}>
+        {
+            a = MatMul (x, w1)
+            aq = QuantizeLinear (a, s, z)
+            ad = DequantizeLinear (aq, s, z)
+            b = MatMul (ad, w2)
+            bq = QuantizeLinear (b, s, z)
+            y = DequantizeLinear (bq, s, z)
+        }""")
+    assert prune_model(model, ratio=0.5).shape("w2") == (32, 16)
