@@ -38,8 +38,10 @@ def still_float(model: Model, coded: Sequence[Coded], target: Target) -> list[tu
 
 
 def output_sqnr(model: Model, original: Model, samples: Samples) -> dict[str, float]:
-    """Signal to noise of each float output in dB, on the last calibration rows (at most 64), the original as truth."""
-    feeds = samples.take(max(0, samples.rows - MOST_ROWS), samples.rows) if samples.batch is None else samples
+    """Signal to noise of each float output in dB, on the last calibration rows (about 64), the original as truth."""
+    batch = samples.batch or 1
+    rows = min(samples.rows, max(MOST_ROWS // batch, 1) * batch)
+    feeds = samples.take(samples.rows - rows, samples.rows)
     quantised, exact = Runner(model), Runner(original)
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}

@@ -26,7 +26,7 @@ def raise_opset(model: Model, lowest: int) -> bool:
             "export the model again with a later opset"
         ) from err
     new = Model.from_proto(converted, model.path)
-    new.metadata, new.notes = model.metadata, (*model.notes, f"opset {model.opset} raised to {lowest}")
+    new.metadata, new.notes = model.metadata, model.notes
     new.domain, new.version, new.doc, new.training = model.domain, model.version, model.doc, model.training
     model.take(new)
     return True

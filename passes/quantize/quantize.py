@@ -9,6 +9,7 @@ from zc.errors import ZcError
 from zc.ir.edit import Names, sort_nodes
 from zc.ir.graph import Node, describe
 from zc.ir.model import Model
+from zc.ir.shapes import infer_shapes
 from zc.passes.quantize.bodies import read_out, regions
 from zc.passes.quantize.calibrate import calibrate
 from zc.passes.quantize.check import output_sqnr, still_float
@@ -101,7 +102,12 @@ class Quantize(Pass):
             for one in places
         ]
         main = [c for one, part in zip(places, coded, strict=True) if one.graph is model.graph for c in part]
-        corrected = correct_biases(model, original, main, samples, ctx) if self.bias_correct else 0
+        corrected = 0
+        if self.bias_correct:
+            try:
+                corrected = correct_biases(model, original, main, samples, ctx)
+            except ZcError as err:
+                result.warn("bias_correct", f"biases are not corrected: {err}")
         written = [c for part in coded for c in part]
         _tell(result, places)
         unfused = still_float(model, written, ctx.target)
@@ -161,7 +167,9 @@ class Quantize(Pass):
 
 
 def _place(model: Model, ctx: Context, keep_float: Callable[[Node], str | None]) -> list[Placement]:
-    sort_nodes(model.graph)
+    infer_shapes(model)
+    for scope in model.scopes():
+        sort_nodes(scope)
     return [place(one.graph, ctx.target, keep_float, one.around) for one in regions(model)]
 
 

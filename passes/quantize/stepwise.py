@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 
+from zc.errors import ZcError
 from zc.execute import Feeds, Runner
 from zc.ir.edit import needs
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable
@@ -50,14 +51,15 @@ def cut(model: Model, stops: Sequence[Tensor]) -> list[Piece]:
             runs.append((nodes, found[0]))
             nodes = []
     last: dict[int, int] = {}  # by id of a value: the last run that reads it
-    made: dict[int, int] = {}
+    made: set[int] = set()
+    fed = {id(t) for t in model.graph.inputs}
     read: dict[int, list[Tensor]] = {}
     for number, (members, _) in enumerate(runs):
         inner = {id(t) for n in members for t in n.outputs}
-        made.update(dict.fromkeys(inner, number))
         outside = {id(t): t for n in members for t in needs(n) if t.name and not isinstance(t, Constant)}
-        read[number] = [t for key, t in outside.items() if key not in inner and (t.inputs or _is_input(model, t))]
+        read[number] = [t for key, t in outside.items() if key not in inner and (key in made or key in fed)]
         last.update({id(t): number for t in read[number]})
+        made |= inner
     pieces = []
     for number, (members, stop) in enumerate(runs):
         gives = [t for n in members for t in n.outputs if last.get(id(t), -1) > number or t is stop]
@@ -70,6 +72,7 @@ def run_pieces(model: Model, pieces: Sequence[Piece], feeds: Sequence[Feeds]) ->
     """Run the pieces in order; after each, the piece and what is held, the value of its stop included.
 
     What the caller changes of the held values and of the model's constants counts for the pieces behind.
+    ZcError when a value between two pieces is a sequence or a map.
     """
     held: Held = [dict(feed) for feed in feeds]
     for piece in pieces:
@@ -84,18 +87,11 @@ def run_pieces(model: Model, pieces: Sequence[Piece], feeds: Sequence[Feeds]) ->
 
 def _model_of(model: Model, piece: Piece, values: dict[str, Array]) -> Model:
     """The piece as a model of its own; its nodes and tensors are the model's, inputs and outputs stand for them."""
+    for tensor in piece.reads:
+        if not isinstance(values[tensor.name], np.ndarray):
+            raise ZcError(f"{model.name}: value '{tensor.name}' is no tensor, so the model cannot run piece by piece")
     inputs = [Variable(t.name, values[t.name].dtype, [None] * values[t.name].ndim) for t in piece.reads]
-    graph = Graph(nodes=piece.nodes, inputs=inputs, outputs=[Variable(t.name) for t in piece.gives], name="piece")
-    graph.opset, graph.import_domains, graph.functions = model.graph.opset, model.graph.import_domains, []
-    alone = Model(graph, model.path, model.ir_version)
-    graph.outputs = [_typed(out, t) for out, t in zip(graph.outputs, piece.gives, strict=True)]
-    return alone
-
-
-def _typed(out: Variable, tensor: Tensor) -> Variable:
-    out.dtype = tensor.dtype if tensor.dtype is not None else np.dtype(np.float32)
-    return out
-
-
-def _is_input(model: Model, tensor: Tensor) -> bool:
-    return any(tensor is one for one in model.graph.inputs)
+    outputs = [Variable(t.name, np.float32 if t.dtype is None else t.dtype) for t in piece.gives]
+    graph = Graph(nodes=piece.nodes, inputs=inputs, outputs=outputs, name="piece", functions=model.graph.functions)
+    graph.opset, graph.import_domains = model.graph.opset, model.graph.import_domains
+    return Model(graph, model.path, model.ir_version)

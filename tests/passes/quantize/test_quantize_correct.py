@@ -93,3 +93,20 @@ def test_only_what_later_pieces_read_is_held(graph):
     feeds = [{"x": np.ones((1, 4, 10, 10), np.float32)}]
     held_names = [set(held[0]) for _, held in run_pieces(model, cut(model, stops), feeds)]
     assert held_names == [{"x", "c1"}, {"c1", "r1", "c2"}, {"r1", "c2", "p"}, {"c2", "p", "z"}]
+
+
+def test_layers_around_a_branch_are_corrected(quantize):
+    q = quantize(
+        HEAD
+        + """(float[N,4,6,6] x) => (float[N,4,2,2] z) <float[4,4,3,3] w, float[4,4,3,3] v, bool c = {1}> {
+            a = Conv (x, w)
+            y = If (c) <
+                then_branch = t () => (float[N,4,4,4] p) { m = Abs (a) p = Tanh (m) },
+                else_branch = e () => (float[N,4,4,4] n) { n = Neg (a) }
+            >
+            z = Conv (y, v)
+        }"""
+    )
+    assert q.result.stats["biases_corrected"] == 2
+    got, want = q.outputs()
+    assert np.abs((got["z"] - want["z"]).mean(axis=(0, 2, 3))).max() < 0.01 * np.abs(want["z"]).max()
