@@ -41,7 +41,7 @@ class Labels:
     def find(self, labels: Ints) -> Ints:
         """The representative of the class of each label; the lowest label of the class."""
         if is_rigid(labels) and labels.size > 1:
-            return np.broadcast_to(self.find(labels.ravel()[:1]), labels.shape)
+            return np.broadcast_to(self.find(_one(labels)), labels.shape)
         root = self._parent[labels]
         while True:
             above = self._parent[root]
@@ -54,7 +54,7 @@ class Labels:
     def union(self, a: Ints, b: Ints) -> None:
         """Make the labels at the same places of two arrays leave together. The arrays broadcast."""
         if is_rigid(a) and is_rigid(b):
-            a, b = a.ravel()[:1], b.ravel()[:1]
+            a, b = _one(a), _one(b)
         whole_a, whole_b = np.broadcast_arrays(a, b)
         a, b = self.find(whole_a.ravel()), self.find(whole_b.ravel())
         differ = a != b
@@ -85,7 +85,7 @@ class Labels:
         if number == len(self.reasons):
             self.reasons.append(reason)
         if is_rigid(labels):
-            labels = labels.ravel()[:1]
+            labels = _one(labels)
         root = self.find(labels)
         self._why[root] = np.minimum(self._why[root], number)
 
@@ -105,3 +105,8 @@ class Labels:
 def is_rigid(labels: Ints) -> bool:
     """Was the array made by `Labels.rigid`? (An array of one element counts when it is not contiguous memory.)"""
     return labels.size > 0 and not any(labels.strides)
+
+
+def _one(labels: Ints) -> Ints:
+    """The label of a rigid axis; `ravel` would write all its copies down."""
+    return np.array([labels[(0,) * labels.ndim]], np.int64)

@@ -80,9 +80,7 @@ class Prune(Pass):
         gone = self._choose(groups, limits, result)
         _tell_pinned(groups, result)
         if not len(gone):
-            result.declined(
-                model.name, "no channel was removed: " + ("all are pinned" if not groups.groups else "see above")
-            )
+            result.declined(model.name, f"no channel was removed: {_why_nothing(groups)}")
             return result
         before, masked = count(model), Masked(work)
         remove(work, groups, gone)
@@ -131,6 +129,12 @@ def _lift_constants(model: Model) -> None:
             if node.op == "Constant" and isinstance(value, Constant) and id(node.outputs[0]) not in outputs:
                 make_constant(node.outputs[0], value.values)
         sweep(scope)
+
+
+def _why_nothing(groups: Groups) -> str:
+    if groups.groups:
+        return "every group is too narrow for the options"
+    return "all channels are pinned" if groups.pinned else "no convolution or matrix product makes channels"
 
 
 def _tell_pinned(groups: Groups, result: PassResult) -> None:

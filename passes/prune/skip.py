@@ -22,7 +22,8 @@ def exclude(flow: Flow, skip: Sequence[str], only: Sequence[str]) -> None:
     for option, patterns in (("skip", skip), ("only", only)):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in (*nodes, *weights)):
-                raise ZcError(f"{option}={pattern} matches no node and no weight{nearest(pattern, nodes + weights)}")
+                known = _folders(nodes) if pattern.endswith("*") else nodes + weights
+                raise ZcError(f"{option}={pattern} matches no node and no weight{nearest(pattern, known)}")
     made: set[str] = set()
     for product in flow.products:
         made.add(product.weight.name)
@@ -34,6 +35,12 @@ def exclude(flow: Flow, skip: Sequence[str], only: Sequence[str]) -> None:
         # A weight that makes no channels of its own: a bias, a scale, a table.
         if constant.name not in made and any(fnmatchcase(constant.name, p) for p in skip):
             _pin(flow, flow.of(constant))
+
+
+def _folders(names: Sequence[str]) -> list[str]:
+    """Patterns for all that begins alike: `/layer1/*` of `/layer1/conv1/Conv`."""
+    found = {name[: i + 1] + "*" for name in names for i, letter in enumerate(name) if letter in "/." and i > 0}
+    return sorted(found)
 
 
 def _named(product: Product, patterns: Sequence[str]) -> bool:

@@ -127,6 +127,14 @@ def test_a_pattern_that_matches_nothing_is_an_error_with_the_nearest_name(graph:
         Prune(skip=("w22",)).run(graph(CHAIN), Context(target=Target("test")))
 
 
+def test_a_glob_that_matches_nothing_is_told_the_nearest_folder(graph: Callable) -> None:
+    model = graph(CHAIN)
+    for node in model.graph.nodes:
+        node.name = f"/layer1/{node.name}"
+    with pytest.raises(ZcError, match=r"only=/layer9/\* matches no node and no weight \(did you mean '/layer1/\*'\?\)"):
+        Prune(only=("/layer9/*",)).run(model, Context(target=Target("test")))
+
+
 @pytest.mark.parametrize(
     "options", [{"ratio": 1.0}, {"ratio": -0.1}, {"round_to": 0}, {"min_channels": 0}, {"criterion": "l3"}]
 )
@@ -155,7 +163,7 @@ def test_a_model_where_nothing_may_leave_says_so_and_stays(graph: Callable, prun
     before = model.weights_digest()
     pruned = prune_model(model)
     assert not pruned.result.changed
-    assert "all are pinned" in pruned.reasons()
+    assert "no channel was removed: all channels are pinned" in pruned.reasons()
     assert model.weights_digest() == before
 
 
@@ -215,3 +223,24 @@ def test_shared_vectors_that_are_cut_alike_stay_one(prune: Callable) -> None:
         ratio=0.5,
     )
     assert [c.shape for c in pruned.model.constants() if c.name.startswith("zeros")] == [(4,)]
+
+
+def test_a_ratio_that_takes_nothing_says_so(prune: Callable) -> None:
+    pruned = prune(CHAIN, ratio=0.01)
+    assert not pruned.result.changed
+    assert "a: a ratio of 0.01 takes none of 16" in pruned.reasons()
+    assert "no channel was removed: every group is too narrow for the options" in pruned.reasons()
+
+
+def test_a_model_without_weights_has_nothing_to_prune(prune: Callable) -> None:
+    pruned = prune("""<ir_version: 8, opset_import: ["" : 17]> g (float[N,3] x) => (float[N,3] y) { y = Relu (x) }""")
+    assert "no convolution or matrix product makes channels" in pruned.reasons()
+
+
+def test_nodes_in_any_order(graph: Callable, prune_model: Callable) -> None:
+    model = graph(RESIDUAL)
+    model.graph.nodes.reverse()
+    work = model.copy()
+    work.graph.toposort()
+    model.take(work)
+    assert prune_model(model, ratio=0.25).shape("w1")[0] == 12

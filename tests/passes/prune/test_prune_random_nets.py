@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from zc.ir.model import Model
+from zc.passes.prune.prune import analyse
 
 SIDE = 4
 
@@ -232,3 +233,13 @@ def test_any_composition_prunes_to_the_masked_original(
 ) -> None:
     pruned = prune_model(build(blocks, seed), ratio=ratio, round_to=round_to, criterion=criterion)
     assert pruned.result.changed
+
+
+def test_the_analysis_grows_with_the_graph_and_no_faster() -> None:
+    sizes = []
+    for repeats in (20, 40):
+        model = build(["residual", "squeeze_excite", "shuffle", "dense", "attention"] * repeats, 0)
+        flow = analyse(model).flow
+        held = sum(block.labels.nbytes for block in flow.blocks if block.labels.flags.owndata)
+        sizes.append((len(model.graph.nodes), flow.labels.count, len(flow.blocks), held))
+    assert all(large <= 2.2 * small for small, large in zip(*sizes, strict=True))
