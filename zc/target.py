@@ -18,10 +18,8 @@ class Target:
     """Element type of quantised activations."""
     symmetric_activations: bool = False
     """Must activations have the middle of their range as zero point?"""
-    weights: QuantType = "int8"
-    """Element type of quantised weights; always symmetric."""
     per_channel: bool = True
-    """One weight scale for each output channel?"""
+    """One scale for each output channel of a weight? (Weights are int8 and symmetric everywhere.)"""
     integer_bias: bool = True
     """Is the bias stored as int32 (scale sx*sw), rather than in float?"""
     weighted_ops: frozenset[str] = frozenset()

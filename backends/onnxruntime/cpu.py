@@ -10,7 +10,6 @@ TARGET = Target(
     # int8 activations fuse only in part and then run on slow kernels.
     activations="uint8",
     symmetric_activations=False,
-    weights="int8",
     per_channel=True,
     integer_bias=True,
     weighted_ops=frozenset({"Conv", "Gemm", "MatMul"}),

@@ -1,6 +1,7 @@
 """Write weights, biases and embedding tables as integers, each behind a DequantizeLinear. Equal ones are shared."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -30,12 +31,23 @@ class Coded:
     """Channels whose weight scale had to be raised lest the bias or the accumulator overflow."""
 
 
+@dataclass(frozen=True)
+class WeightForm:
+    """What weights and biases look like when they are written."""
+
+    per_channel: bool = True
+    """A weight scale for each output channel."""
+    integer_bias: bool = True
+    """Biases as int32 codes, rather than in float."""
+    zero_biases: bool = False
+    """Give every operator that takes one a bias, so that it can be corrected."""
+
+
 class WeightWriter:
     """Gives the weighted operators of one scope their integers. `replaced` are the float tensors that they leave."""
 
-    def __init__(self, editor: Editor, names: Names, *, per_channel: bool, zero_biases: bool) -> None:
-        self.editor, self.names = editor, names
-        self.per_channel, self.zero_biases = per_channel, zero_biases
+    def __init__(self, editor: Editor, names: Names, form: WeightForm) -> None:
+        self.editor, self.names, self.form = editor, names, form
         self.replaced: list[Tensor] = []
         self._zeros: dict[int, Constant] = {}
         self._tables: dict[int, tuple[Constant, Constant, Constant]] = {}
@@ -44,7 +56,7 @@ class WeightWriter:
     def site(self, site: Site, source: Scale, float_name: str) -> Coded:
         """Write weight and bias of a weighted operator. `source`: the scale of what it reads."""
         weight, bias, node = site.weight_values(), site.bias, site.node
-        axis = site.axis if self.per_channel else None
+        axis = site.axis if self.form.per_channel else None
         room = overflow_room(weight, site.axis, bias, float(source.scale))
         scales = weight_scales(weight, axis, room)
         raised = int((scales > weight_scales(weight, axis)).sum())
@@ -59,21 +71,23 @@ class WeightWriter:
                 out = add.outputs[0]
                 return Coded(node, codes, out, out.name, site.channel_axis, constant, None, raised)
             return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, None, None, raised)
-        bias_scales = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
-        integers = None
-        if bias is not None or self.zero_biases:
-            integers = self._bias(site, np.zeros(channels, np.float32) if bias is None else bias, bias_scales)
+        bias_scales = None
+        if self.form.integer_bias:
+            bias_scales = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
+        constant = None
+        if bias is not None or self.form.zero_biases:
+            constant = self._bias(site, np.zeros(channels, np.float32) if bias is None else bias, bias_scales)
         if node.op == "Gemm":
             node.attrs.pop("alpha", None)
             node.attrs.pop("beta", None)
-        return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, integers, bias_scales, raised)
+        return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, constant, bias_scales, raised)
 
     def lookup(self, node: Node) -> None:
         """Let a Gather pick rows of codes, and turn only those into numbers: one scale for each column."""
         table = node.inputs[0]
         values = fixed_value(table)
         assert values is not None  # checked by the placement
-        axis = values.ndim - 1 if self.per_channel else None
+        axis = values.ndim - 1 if self.form.per_channel else None
         if id(table) not in self._tables:
             self._tables[id(table)] = self._codes(table, values, weight_scales(values, axis), axis)
         codes = self._tables[id(table)]
@@ -83,12 +97,12 @@ class WeightWriter:
         picked = Variable(self.names.take(f"{out.name}_q"), np.dtype(np.int8), out.shape)
         node.outputs[0] = picked
         # The last axis of the table is the last axis of what is picked, whatever the rank of the indices.
-        self._dequantize([picked, codes[1], codes[2]], out, {"axis": -1} if self.per_channel else {})
+        self._dequantize([picked, codes[1], codes[2]], out, {"axis": -1} if self.form.per_channel else {})
 
     def _weight(self, site: Site, weight: Array, scales: Array) -> tuple[Constant, Tensor]:
         key = (id(site.weight), site.factor, site.axis, scales.tobytes())
         if key not in self._weights:
-            axis = site.axis if self.per_channel else None
+            axis = site.axis if self.form.per_channel else None
             codes = self._codes(site.weight, weight, scales, axis)
             real = Variable(self.names.take(f"{site.weight.name}_dq"), np.dtype(np.float32), list(weight.shape))
             self._dequantize(list(codes), real, {} if axis is None else {"axis": axis})
@@ -109,20 +123,25 @@ class WeightWriter:
             self._zeros[size],
         )
 
-    def _bias(self, site: Site, bias: Array, scales: Array) -> Constant:
+    def _bias(self, site: Site, bias: Array, scales: Array | None) -> Constant:
+        """Give the operator its bias: int32 codes, or float where there are no scales for it."""
         node = site.node
         given = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
         stem = given.name if given is not None else f"{node.name or site.output.name}_bias"
-        codes = self.names.constant(f"{stem}_q", bias_codes(bias, scales))
-        real = Variable(self.names.take(f"{stem}_dq"), np.dtype(np.float32), [len(bias)])
-        self._dequantize([codes, self.names.constant(f"{stem}_scale", scales)], real, {"axis": 0})
+        if scales is None:
+            real: Tensor = self.names.constant(f"{stem}_float", bias)
+            constant = cast(Constant, real)
+        else:
+            constant = self.names.constant(f"{stem}_q", bias_codes(bias, scales))
+            real = Variable(self.names.take(f"{stem}_dq"), np.dtype(np.float32), [len(bias)])
+            self._dequantize([constant, self.names.constant(f"{stem}_scale", scales)], real, {"axis": 0})
         if given is not None:
             self.replaced.append(given)
         if len(node.inputs) > 2:
             node.inputs[2] = real
         else:
             node.inputs.append(real)
-        return codes
+        return constant
 
     def _added_bias(self, node: Node, channels: int) -> tuple[Node, Constant] | None:
         """The Add behind a MatMul and its constant, as a constant of its own, if that is a bias in float.

@@ -15,7 +15,7 @@ from zc.ir.edit import Editor, Names, detach
 from zc.ir.graph import Array, Constant, Node, Tensor, Variable, fixed_value
 from zc.passes.quantize.placement import Placement, activation_bounds, data_inputs, is_number
 from zc.passes.quantize.scheme import Scale, activation_scale
-from zc.passes.quantize.weights import Coded, WeightWriter
+from zc.passes.quantize.weights import Coded, WeightForm, WeightWriter
 from zc.target import Target
 
 Range = tuple[float, float]
@@ -32,16 +32,13 @@ def assign_scales(placement: Placement, ranges: dict[int, Range], target: Target
     return scales
 
 
-def write(
-    placement: Placement, scales: dict[int, Scale], names: Names, *, zero_biases: bool, per_channel: bool
-) -> list[Coded]:
+def write(placement: Placement, scales: dict[int, Scale], names: Names, form: WeightForm) -> list[Coded]:
     """Edit the graph of the placement in place; the weighted operators as written, in graph order.
 
-    zero_biases: give every operator that takes one a bias, so that it can be corrected.
-    per_channel: a weight scale for each output channel.
+    scales: of each value with codes, by id.
     """
     writer = Writer(placement, scales, names)
-    weights = WeightWriter(writer.editor, names, per_channel=per_channel, zero_biases=zero_biases)
+    weights = WeightWriter(writer.editor, names, form)
     sites = [(site, site.source, site.output.name) for site in placement.sites]
     for site in placement.sites:
         writer.read_codes(site.node, 0)
