@@ -1,7 +1,11 @@
+import subprocess
+import sys
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from zc.kernels.statistics import count_bins, count_bins_numpy, extremes, extremes_numpy
 
 any_floats = hnp.arrays(np.float32, st.integers(0, 300), elements=st.floats(width=32, allow_nan=True))
@@ -39,3 +43,8 @@ def test_count_bins_mirrors_at_zero():
     bins = np.zeros(8, np.int64)
     count_bins(np.array([-3.5, -0.5, -0.0, 0.5, 3.5], np.float32), np.float32(1), bins)
     assert bins.tolist() == [1, 0, 0, 1, 2, 0, 0, 1]
+
+
+def test_the_quantiser_does_not_import_numba_before_it_calibrates():
+    code = "import sys, zc.passes.quantize.quantize; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
