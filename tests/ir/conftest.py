@@ -38,14 +38,14 @@ def growth() -> Callable[..., float]:
     """`growth(make, run, n)`: how many times longer `run(make(4 * n))` takes than `run(make(n))`; the best of five."""
 
     def measure(make: Callable[[int], Any], run: Callable[[Any], Any], n: int) -> float:
-        best = {n: float("inf"), 4 * n: float("inf")}
+        times: dict[int, list[float]] = {n: [], 4 * n: []}
         for _ in range(5):
-            for size in best:
+            for size, found in times.items():
                 subject = make(size)
                 start = time.process_time()
                 run(subject)
-                best[size] = min(best[size], time.process_time() - start)
-        return best[4 * n] / best[n]
+                found.append(time.process_time() - start)
+        return min(times[4 * n]) / min(times[n])
 
     return measure
 

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import LazyValues
@@ -43,7 +44,9 @@ def _node(node: gs.Node) -> None:
         if type(links) is SynchronizedList:
             cast(Any, links).__class__ = Links
         for tensor in links:
-            _tensor(tensor)
+            kind = type(tensor)
+            if kind is not Constant and (kind is not Variable or not isinstance(tensor.dtype, np.dtype)):
+                _tensor(tensor)
     for name, value in node.attrs.items():
         if isinstance(value, gs.Constant):
             _tensor(value)

@@ -14,11 +14,15 @@ from zc.ir.attributes import attribute_kind, fill, raw_text
 from zc.ir.external import LazySparse, LazyTensor, array_chunks, chunks_of, digest, elem_type_of, stored_bytes
 from zc.ir.graph import Constant, Function, Graph, Node, Tensor, Variable, describe
 
+MAX_DEPTH = 30
+"""Protobuf refuses messages of more than 100 levels; a body takes three, and what stands in it some more."""
+
 
 class Exporter:
     """Writes graphs into messages. `place` and `tensor` decide how weights are written: with all data inline here."""
 
     opset = 0
+    depth = 0
 
     def tensor(self, constant: Constant, into: TensorProto) -> None:
         """Put the data of an initializer or of a tensor attribute into its message."""
@@ -45,14 +49,20 @@ class Exporter:
     def graph(self, graph: Graph, visible: set[int], into: onnx.GraphProto | None = None) -> onnx.GraphProto:
         """A graph or a body; `visible` holds the ids of the initializers of the scopes around it."""
         proto = onnx.GraphProto() if into is None else into
+        if self.depth > MAX_DEPTH:
+            raise ZcError(
+                f"graph '{graph.name}': bodies are nested more than {MAX_DEPTH} deep; no ONNX file can hold that"
+            )
         proto.name = graph.name
         if graph.doc_string:
             proto.doc_string = graph.doc_string
         constants = initializers(graph, visible)
         mine = {id(c) for c in constants}
         visible |= mine
+        self.depth += 1
         for node in graph.nodes:
             self.node(cast(Node, node), visible, proto.node.add())
+        self.depth -= 1
         visible -= mine
         for constant in constants:
             self.place(proto, constant)

@@ -21,6 +21,13 @@ class Scope(dict[str, Tensor]):
         super().__init__()
         self.around = around
 
+    @staticmethod
+    def of(tensor: Tensor) -> "Scope":
+        """A scope of one value."""
+        scope = Scope()
+        scope[tensor.name] = tensor
+        return scope
+
     def find(self, name: str) -> Tensor | None:
         """The value that a name stands for here."""
         scope: Scope | None = self
@@ -233,7 +240,11 @@ class _Reader:
     def output(self, info: ValueInfoProto, local: Scope) -> Tensor:
         """A graph output; a body may hand through a value of a scope around it."""
         outer = None if info.name in local else local.find(info.name)
-        return self.value(info, local) if outer is None else outer
+        if outer is None:
+            return self.value(info, local)
+        if isinstance(outer, Variable) and outer.dtype is None and outer.info is None:
+            self.value(info, Scope.of(outer))  # what the body says of it is all that is known
+        return outer
 
     def value(self, info: ValueInfoProto, local: Scope, listed: bool = False) -> Tensor:
         """The value that a value_info speaks of. An initializer knows its type; it may be listed as an input."""

@@ -207,7 +207,7 @@ class Model:
         try:
             return bytes(proto.SerializeToString(deterministic=True))
         except (EncodeError, ValueError) as err:
-            raise ZcError(f"{self.name}: does not fit into one message (2 GB, 32 nested bodies): {err}") from err
+            raise ZcError(f"{self.name}: does not fit into one message (2 GB): {err}") from err
 
     def _unread(self) -> Iterator[LazyTensor]:
         """The weights that still stand in a file beside the model."""

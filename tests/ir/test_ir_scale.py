@@ -1,0 +1,61 @@
+"""Twenty thousand nodes: what is done to every model is linear and takes seconds at most."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from zc.ir.check import problems
+from zc.ir.edit import sort_nodes
+from zc.ir.model import Model, load
+from zc.ir.shapes import infer_shapes
+
+Chain = Callable[..., onnx.ModelProto]
+
+
+def everything(path: Path) -> Model:
+    """Load, copy, sort, infer, check and save."""
+    model = load(path).copy()
+    sort_nodes(model.graph)
+    infer_shapes(model)
+    assert problems(model) == []
+    model.save(path.with_suffix(".out.onnx"))
+    return model
+
+
+@pytest.mark.parametrize("shuffled", [False, True], ids=["sorted", "shuffled"])
+def test_twice_the_nodes_take_twice_the_time(tmp_path: Path, chain: Chain, shuffled: bool) -> None:
+    seconds = {}
+    for n in (10_000, 20_000):
+        path = tmp_path / f"{n}.onnx"
+        path.write_bytes(chain(n, shuffled=shuffled).SerializeToString())
+        runs = []
+        for _ in range(2):
+            start = time.process_time()
+            model = everything(path)
+            runs.append(time.process_time() - start)
+        seconds[n] = min(runs)
+        assert [node.name for node in model.graph.nodes] == [f"n{i}" for i in range(n)]
+    assert seconds[20_000] < 6
+    assert seconds[20_000] < 2.8 * seconds[10_000]
+
+
+def test_many_bodies_in_a_wide_graph_are_linear(growth: Callable[..., float]) -> None:
+    def make(n: int) -> onnx.ModelProto:
+        ifs = [
+            f"y{i} = If (c) <then_branch = t{i} () => (float[2] p{i}) {{ p{i} = Add (x, w{i}) }},"
+            f" else_branch = e{i} () => (float[2] r{i}) {{ r{i} = Identity (x) }}>"
+            for i in range(n)
+        ]
+        weights = ", ".join(f"float[2] w{i} = {{1, 2}}" for i in range(n))
+        text = f'<ir_version: 8, opset_import: ["" : 17]> g (bool c, float[2] x) => (float[2] y0) <{weights}> {{'
+        return onnx.parser.parse_model(text + "\n".join(ifs) + "}")
+
+    def run(proto: onnx.ModelProto) -> None:
+        model = Model.from_proto(proto).copy()
+        sort_nodes(model.graph)
+        problems(model)
+
+    assert growth(make, run, 100) < 9
