@@ -87,8 +87,7 @@ def _join(outer: Node, inner: Node, a: Array, b: Array) -> Array:
             both = (wide_b if inner.op == "Mul" else 1 / wide_b) * (wide_a if outer.op == "Mul" else 1 / wide_a)
         else:
             both = (wide_b if inner.op == "Add" else -wide_b) + (wide_a if outer.op == "Add" else -wide_a)
-        joined: Array = both.astype(a.dtype)
-    return joined
+        return np.asarray(both, dtype=a.dtype)
 
 
 def _merge_chain(match: Match, site: Site) -> None:

@@ -1,11 +1,9 @@
 """clean: all clean-up passes to a fixed point."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
+from zc.ir.garbage import without_gc
 from zc.ir.model import Model
 from zc.passes.cleanup.canonicalize import canonicalize
 from zc.passes.cleanup.dce import drop_dead
@@ -38,7 +36,7 @@ class Clean(Pass):
 
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Clean up; warns if the passes still found something after the last round."""
-        with _no_collection():
+        with without_gc():
             return self._clean(model)
 
     def _clean(self, model: Model) -> PassResult:
@@ -48,19 +46,23 @@ class Clean(Pass):
         _add(total, "inline", functions)
         changed = True
         while changed and rounds < _ROUNDS:
-            # What the passes declined in the last round is what holds; what they told stays.
-            total.notes = [*functions.notes, *(n for n in total.notes if n.kind == "info")]
-            changed = self._round(model, total)
+            # What the passes declined in the last round is what holds; what else they told stays.
+            total.notes = [*functions.notes, *(n for n in total.notes if n.kind != "declined")]
+            changed = self._round(model, total, first=rounds == 0)
             rounds += 1
         if changed:
             total.warn(model.name, f"not stable after {_ROUNDS} rounds; run clean again")
         total.stats = {"nodes before": before, "nodes after": _count(model), "rounds": rounds, **total.stats}
         return total
 
-    def _round(self, model: Model, total: PassResult) -> bool:
+    def _round(self, model: Model, total: PassResult, first: bool) -> bool:
         """Every pass once; whether one of them changed something."""
         changed = False
-        parts = {"fold": fold(model, self.limit), "canonicalize": canonicalize(model), "fuse": fuse(model)}
+        parts = {
+            "fold": fold(model, self.limit, inferred=not first),
+            "canonicalize": canonicalize(model),
+            "fuse": fuse(model),
+        }
         parts["dedup"] = dedup(model)
         dead = {k: v for k, v in drop_dead(model).items() if v}
         parts["dce"] = PassResult(bool(dead), dict(dead))
@@ -77,18 +79,6 @@ def _add(total: PassResult, name: str, part: PassResult) -> None:
     seen = set(total.notes)
     total.notes.extend(n for n in part.notes if n not in seen)
     total.changed |= part.changed
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Hold back the garbage collector: a graph is one web of cycles, and each full search walks all of it in vain."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
 
 
 def _count(model: Model) -> int:

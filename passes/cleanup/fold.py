@@ -1,6 +1,5 @@
 """fold: compute ahead what does not depend on the inputs."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import onnx_graphsurgeon as gs
 from zc.ir.edit import make_constant, sort_nodes
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe
 from zc.ir.model import Model
-from zc.ir.shapes import infer_shapes, static_shape
+from zc.ir.shapes import infer_shapes, made_up, static_shape
 from zc.passes.cleanup.branches import inline_branches
 from zc.passes.cleanup.dce import drop_dead_nodes
 from zc.passes.cleanup.evaluate import evaluate
@@ -61,15 +60,19 @@ class Fold(Pass):
         return fold(model, self.limit)
 
 
-def fold(model: Model, limit: int) -> PassResult:
-    """Infer shapes and fold, until neither finds more. See `Fold`."""
-    return _Folding(model, limit).run()
+def fold(model: Model, limit: int, *, inferred: bool = False) -> PassResult:
+    """Infer shapes and fold, until neither finds more. See `Fold`.
+
+    inferred: shapes were inferred before and are still right; they are inferred again only where one is missing.
+    """
+    return _Folding(model, limit, inferred).run()
 
 
 @dataclass
 class _Folding:
     model: Model
     limit: int
+    inferred: bool
     grown: int = 0
     loose: frozenset[int] = frozenset()
     refused: dict[int, tuple[gs.Node, str]] = field(default_factory=dict)
@@ -84,11 +87,13 @@ class _Folding:
         self.count("constant nodes", self.constant_nodes())
         problems: tuple[str, ...] = ()
         for _ in range(_ROUNDS):
-            problems = infer_shapes(self.model)
+            if not (self.inferred and self.all_known()):
+                problems = infer_shapes(self.model)
+                self.inferred = True
             before = sum(self.stats.values())
             while self.round():
                 pass
-            if sum(self.stats.values()) == before or self.all_known():
+            if sum(self.stats.values()) == before:
                 break
         result = PassResult(any(self.stats.values()), {k: v for k, v in self.stats.items() if v})
         for node, why in self.refused.values():
@@ -202,17 +207,13 @@ class _Folding:
 
     def all_known(self) -> bool:
         """Can no further inference tell more, because every shape is complete already?"""
-        tensors: Iterable[Tensor] = (
-            t for scope in computing_scopes(self.model) for n in scope.nodes for t in n.outputs
-        )
-        return all(
-            t.is_empty() or (t.dtype is not None and (s := shape_of(t)) is not None and None not in s) for t in tensors
-        )
+        nodes = (n for scope in computing_scopes(self.model) for n in scope.nodes)
+        return all(t.is_empty() or _complete(t) for n in nodes for t in n.outputs)
 
 
 def _complete(tensor: Tensor) -> bool:
     shape = shape_of(tensor)
-    return tensor.dtype is not None and shape is not None and None not in shape
+    return tensor.dtype is not None and shape is not None and not any(d is None or made_up(d) for d in shape)
 
 
 def settle(scope: Graph, tensor: Tensor, values: Array, output: bool) -> None:
