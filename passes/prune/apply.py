@@ -1,6 +1,7 @@
 """Takes the chosen atoms out of a model: weights are cut, and every number that speaks of a size is stated anew."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,11 +9,11 @@ from zc.ir.edit import Names
 from zc.ir.graph import Array, Constant, Node, fixed_value
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
-from zc.passes.prune.flow import Flow, Picks, Split
+from zc.passes.prune.flow import Flow, Split
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Bools, Ints
 from zc.passes.prune.layout import Block, Count, Layout
-from zc.passes.prune.numbers import Entry, Source
+from zc.passes.prune.numbers import Entry
 from zc.passes.prune.sharing import reshare
 
 
@@ -30,10 +31,9 @@ def remove(model: Model, groups: Groups, gone: Ints) -> None:
         layout = flow.of(constant)
         if not all(stay[block.labels].all() for block in layout):
             constant.values = cut(constant.values, layout, stay)
+    edits = [*_stated_numbers(flow, stay), *_stated_picks(flow, stay)]
     names = Names(model.graph)
-    _state_numbers(flow, stay, names)
-    for pick in flow.picks:
-        _state_picks(pick, stay, names)
+    _edit_constants(edits, names)
     for split in flow.splits:
         _state_split(split, stay, names, model.opset)
     reshare(groups.copies)
@@ -70,57 +70,69 @@ def counted(counts: Count, stay: Bools) -> int:
     return int(kept.any(axis=others).sum()) if others else int(kept.sum())
 
 
-def _state_numbers(flow: Flow, stay: Bools, names: Names) -> None:
-    changed: dict[tuple[int, int | str], list[tuple[Entry, int]]] = {}
+@dataclass(frozen=True, eq=False)
+class _Edit:
+    """Other values for a constant that a node takes."""
+
+    node: Node
+    place: int
+    values: Array
+
+
+def _stated_numbers(flow: Flow, stay: Bools) -> Iterator[_Edit]:
+    """The constants of numbers that change; attributes are changed at once."""
+    changed: dict[tuple[int, int | str], list[Entry]] = {}
     for entry in flow.numbers.bound:
-        assert entry.source is not None
-        assert entry.counts is not None
-        if not stay[entry.counts.labels].all():
-            key = (id(entry.source.node), entry.source.place)
-            changed.setdefault(key, []).append((entry, counted(entry.counts, stay)))
+        if entry.source is not None and entry.counts is not None and not stay[entry.counts.labels].all():
+            changed.setdefault((id(entry.source.node), entry.source.place), []).append(entry)
     for entries in changed.values():
-        source = entries[0][0].source
+        source = entries[0].source
         assert source is not None
-        _write(source, [(entry.position, value) for entry, value in entries], names)
+        numbers = {e.position: counted(e.counts, stay) for e in entries if e.counts is not None}
+        if isinstance(source.place, str):
+            _state_attribute(source.node, source.place, numbers)
+            continue
+        old = fixed_value(source.node.inputs[source.place])
+        assert old is not None
+        flat = old.ravel().copy()
+        flat[list(numbers)] = list(numbers.values())
+        yield _Edit(source.node, source.place, flat.reshape(old.shape))
 
 
-def _write(source: Source, changes: Iterable[tuple[int, int]], names: Names) -> None:
-    node, place = source.node, source.place
-    if isinstance(place, str):
-        value = node.attrs[place]
-        if isinstance(value, list | tuple):
-            value = list(value)
-            for position, number in changes:
-                value[position] = number
-            node.attrs[place] = value
-        else:
-            node.attrs[place] = next(iter(changes))[1]
-        return
-    old = fixed_value(node.inputs[place])
-    assert old is not None
-    flat = old.ravel().copy()
-    for position, number in changes:
-        flat[position] = number
-    _set_constant(node, place, flat.reshape(old.shape), names)
-
-
-def _set_constant(node: Node, place: int, values: Array, names: Names) -> None:
-    """Give a node another constant at an input; one that others use too is left to them."""
-    old = node.inputs[place]
-    if isinstance(old, Constant) and len(old.outputs) == 1:
-        old.values = values
+def _state_attribute(node: Node, name: str, numbers: dict[int, int]) -> None:
+    value = node.attrs[name]
+    if isinstance(value, list | tuple):
+        node.attrs[name] = [numbers.get(position, old) for position, old in enumerate(value)]
     else:
-        node.inputs[place] = names.constant(old.name, values)
+        node.attrs[name] = numbers[0]
 
 
-def _state_picks(pick: Picks, stay: Bools, names: Names) -> None:
-    kept = stay[pick.labels]
-    if kept.all():
-        return
-    old = fixed_value(pick.node.inputs[pick.place])
-    assert old is not None
-    place = np.cumsum(kept) - 1
-    _set_constant(pick.node, pick.place, place[old[kept[old]]].astype(old.dtype), names)
+def _stated_picks(flow: Flow, stay: Bools) -> Iterator[_Edit]:
+    for pick in flow.picks:
+        kept = stay[pick.labels]
+        if not kept.all():
+            old = fixed_value(pick.node.inputs[pick.place])
+            assert old is not None
+            after = np.cumsum(kept) - 1
+            yield _Edit(pick.node, pick.place, after[old[kept[old]]].astype(old.dtype))
+
+
+def _edit_constants(edits: Sequence[_Edit], names: Names) -> None:
+    """Change a constant when all its consumers want that; else give those that do constants of their own."""
+    by_constant: dict[int, list[_Edit]] = {}
+    for edit in edits:
+        by_constant.setdefault(id(edit.node.inputs[edit.place]), []).append(edit)
+    for alike in by_constant.values():
+        old = alike[0].node.inputs[alike[0].place]
+        wanted: dict[bytes, Constant] = {}
+        if isinstance(old, Constant) and len(alike) == len(old.outputs):
+            old.values = alike[0].values
+            wanted[alike[0].values.tobytes()] = old
+        for edit in alike:
+            key = edit.values.tobytes()
+            if key not in wanted:
+                wanted[key] = names.constant(old.name, edit.values)
+            edit.node.inputs[edit.place] = wanted[key]
 
 
 def _state_split(split: Split, stay: Bools, names: Names, opset: int) -> None:
@@ -132,7 +144,7 @@ def _state_split(split: Split, stay: Bools, names: Names, opset: int) -> None:
     if opset < 13:
         node.attrs["split"] = sizes
     elif len(node.inputs) > 1 and isinstance(node.inputs[1], Constant):
-        _set_constant(node, 1, np.array(sizes, np.int64), names)
+        _edit_constants([_Edit(node, 1, np.array(sizes, np.int64))], names)
     else:
         constant = names.constant(f"{node.name or node.outputs[0].name}_sizes", np.array(sizes, np.int64))
         if len(node.inputs) > 1:

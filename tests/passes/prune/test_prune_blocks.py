@@ -749,3 +749,28 @@ def test_an_operator_without_a_rule_pins_what_reaches_it(prune: Callable) -> Non
     )
     assert [pruned.shape(w) for w in ("w1", "w2", "w3")] == [(4, 8), (8, 4), (4, 2)]
     assert "a: reaches TopK 't', an operator without a pruning rule" in pruned.reasons()
+
+
+def test_a_shape_constant_that_layers_share_is_changed_for_those_that_shrink(prune: Callable) -> None:
+    pruned = prune(
+        HEAD
+        + """g (float[N,3,4,4] x, float[N,8,16] z) => (float[N,2,4,4] y, float[N,8,4,4] v)
+        <float[8,3,1,1] w1, float[8,3,1,1] w2, float[2,16,1,1] w3,
+         int64[3] rows = {0, 8, 16}, int64[4] image = {0, 8, 4, 4}>
+        {
+            a = Conv (x, w1)
+            b = Conv (x, w2)
+            ar = Reshape (a, rows)
+            br = Reshape (b, rows)
+            at = Tanh (ar)
+            bt = Tanh (br)
+            ai = Reshape (at, image)
+            bi = Reshape (bt, image)
+            v = Reshape (z, image)
+            c = Concat <axis = 1> (ai, bi)
+            y = Conv (c, w3)
+        }""",
+        ratio=0.5,
+    )
+    values = {c.name: c.values.tolist() for c in pruned.model.constants() if c.values.dtype.kind == "i"}
+    assert values == {"rows": [0, 4, 16], "image": [0, 8, 4, 4], "image_1": [0, 4, 4, 4]}
