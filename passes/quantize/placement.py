@@ -103,7 +103,7 @@ class _Placer:
         needed = self._backward(native)
         kept, native = self._settle(native, needed)
         groups = self._group(kept, native)
-        self._explain(kept)
+        self._explain(kept, native)
         integer = [n for n in self.nodes if id(n) in kept and n.op in self.target.integer_ops]
         moving = [n for n in self.nodes if id(n) in kept and n.op in self.target.transparent_ops]
         sites = [self.sites[id(n)] for n in self.nodes if id(n) in self.sites]
@@ -291,7 +291,8 @@ class _Placer:
 
     # ---- reasons
 
-    def _explain(self, kept: set[int]) -> None:
+    def _explain(self, kept: set[int], native: set[int]) -> None:
+        """Reasons for what one might expect in integers: kernels that are not used, and operators that read codes."""
         counts: Counter[tuple[str, str]] = Counter()
         for node in self.nodes:
             if id(node) in kept or id(node) in self.gone or id(node) in self.float_because or not node.standard:
@@ -300,6 +301,9 @@ class _Placer:
                 counts[node.op, self.target.float_ops[node.op]] += 1
             elif node.op in self.target.integer_ops and node.outputs[0].dtype in (None, np.float32):
                 counts[node.op, "not between operators that run in integers, so rounding it would gain nothing"] += 1
+            elif any(id(t) in native for t in node.inputs):
+                why = moves_codes(node, self.top) if node.op in self.target.transparent_ops else None
+                counts[node.op, why or f"{self.target.name} has no int8 kernel for it"] += 1
         for (op, why), count in sorted(counts.items()):
             self.declined.append((f"{op} ({count} node{'s'[: count > 1]})", f"stays float: {why}"))
 

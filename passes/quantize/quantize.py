@@ -171,6 +171,9 @@ def _place(model: Model, ctx: Context, keep_float: Callable[[Node], str | None])
     infer_shapes(model)
     for scope in model.scopes():
         sort_nodes(scope)
+        for node in scope.nodes:
+            if node.op == "Sum" and len(node.inputs) == 2 and node.domain in (None, "", "ai.onnx"):
+                node.op = "Add"  # the same for two terms, and the one of the two that has int8 kernels
     return [place(one.graph, ctx.target, keep_float, one.around) for one in regions(model)]
 
 

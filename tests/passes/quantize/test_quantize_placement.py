@@ -252,3 +252,33 @@ def test_an_embedding_table_becomes_int8(quantize):
     assert q.result.stats["tables_in_integers"] == 1
     got, want = q.outputs()
     assert np.abs(got["y"] - want["y"]).max() < 0.05 * np.abs(want["y"]).max()
+
+
+def test_a_sum_of_two_is_an_add(quantize):
+    q = quantize(
+        HEAD
+        + """(float[N,4,8,8] x) => (float[N,4,4,4] z) <float[4,4,3,3] w, float[4,4,1,1] v, float[4,4,3,3] w2> {
+            a = Conv (x, w)
+            p = Conv (a, v)
+            s = Sum (a, p)
+            z = Conv (s, w2)
+        }"""
+    )
+    assert "QLinearAdd" in q.runs()
+
+
+def test_an_operator_that_reads_codes_in_float_says_why(quantize):
+    q = quantize(
+        HEAD
+        + """(float[N,4,8,8] x) => (float[N,4,4,4] z)
+            <float[4,4,3,3] w, float[4,4,3,3] v, int64[8] by = {0,0,1,1,0,0,1,1}, float one = {1}> {
+            a = Conv (x, w)
+            t = Tanh (a)
+            p = Pad (a, by, one)
+            r = MaxPool <kernel_shape = [3, 3]> (p)
+            s = Sub (t, r)
+            z = Conv (s, v)
+        }"""
+    )
+    assert "Tanh (1 node): stays float: ort-cpu has no int8 kernel for it" in q.reasons()
+    assert "Pad (1 node): stays float: it pads with a value other than zero" in q.reasons()
