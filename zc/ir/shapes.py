@@ -1,6 +1,7 @@
 """Types and shapes of all values, inferred anew after edits."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -25,7 +26,7 @@ def infer_shapes(model: Model, *, stale: bool = False) -> tuple[str, ...]:
 
 
 def _reinfer(model: Model, stale: bool) -> tuple[str, ...]:
-    before: dict[int, tuple[object, object]] = {}
+    before: dict[int, tuple[Any, Any]] = {}
     inner = [t for scope in model.scopes() for t in _made_inside(scope, keep_outputs=scope is model.graph)]
     for tensor in inner:
         before[id(tensor)] = (tensor.dtype, None if stale else tensor.shape)
@@ -39,7 +40,8 @@ def _reinfer(model: Model, stale: bool) -> tuple[str, ...]:
     for tensor in inner:
         dtype, shape = before[id(tensor)]
         tensor.dtype = dtype if tensor.dtype is None else tensor.dtype
-        tensor.shape = shape if tensor.shape is None else tensor.shape
+        if tensor.shape is None and shape is not None:
+            tensor.shape = [None if made_up(d) else d for d in shape]
     return problems
 
 
@@ -95,6 +97,14 @@ def _apply_bodies(graph: Graph, proto: onnx.GraphProto) -> None:
             if isinstance(body, Graph) and attr.type == onnx.AttributeProto.GRAPH:
                 _apply(body, {v.name: v for v in (*attr.g.value_info, *attr.g.output)})
                 _apply_bodies(body, attr.g)
+
+
+def made_up(dim: Any) -> bool:
+    """Is it a name that onnx's inference invents for a size it cannot tell?
+
+    The next inference gives such a name to another dimension, so none is kept from one to the next.
+    """
+    return isinstance(dim, str) and dim.startswith("unk__")
 
 
 def static_shape(tensor: Tensor) -> tuple[int, ...] | None:
