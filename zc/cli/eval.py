@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zc.cli.options import data_options
+from zc.cli.options import data_options, label_option
 
 if TYPE_CHECKING:
     from zc.measure.evaluate import Difference, Score
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     help="top1, top5, agree, sqnr, mse, mae, psnr, cosine or pkg:function.",
 )
 @click.option("--reference", metavar="REF.onnx", help="Model that agree, sqnr, mse, ... compare with.")
+@label_option
 @click.option("--label-offset", default=0, show_default=True, help="Added to the labels (a background class first: 1).")
 @click.option("--output", metavar="NAME", help="The output to look at, where the model has several.")
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(min=1), help="Rows a run.")
@@ -33,6 +34,7 @@ def command(
     prep: str | None,
     metric: str,
     reference: str | None,
+    label_key: str | None,
     label_offset: int,
     output: str | None,
     batch: int,
@@ -70,7 +72,7 @@ def command(
     if allowed is not None and len(models) < 2:
         raise ZcError("--max-drop compares models: name the original first, then the one that may be worse")
     loaded = [load(path) for path in models]
-    samples = load_data(loaded[0].inputs, data, rows, prep)
+    samples = load_data(loaded[0].inputs, data, rows, prep, label_key)
     for text in samples.notes:
         tables.note(text)
     with tracker() as track:

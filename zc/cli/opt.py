@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from zc.cli.options import data_options, plugin_option
+from zc.cli.options import data_options, label_option, plugin_option
 
 
 @click.command(short_help="Run a pipeline of passes on a model and write the result.")
@@ -24,6 +24,7 @@ from zc.cli.options import data_options, plugin_option
 @click.option("--eval", "eval_data", metavar="DATA", help="Measure accuracy before and after on these samples.")
 @click.option("--eval-rows", metavar="A:B", help="Only these rows of --eval.")
 @click.option("--metric", default="top1", show_default=True, help="Metric of --eval; see `zc eval --help`.")
+@label_option
 @click.option("--label-offset", default=0, help="Added to the labels of --eval (models with a background class: 1).")
 @click.option(
     "--max-drop", metavar="DROP", help="With --eval: write nothing and exit 3 if the metric drops more (0.5%)."

@@ -42,6 +42,7 @@ class Options:
     eval_data: str | None
     eval_rows: str | None
     metric: str
+    label_key: str | None
     label_offset: int
     max_drop: str | None
     external_data: bool
@@ -74,7 +75,7 @@ def optimize(options: Options) -> None:
     if not options.quiet:
         out.print(f"[bold]{escape(model.name)}[/] -> {steps}" + (f"; samples: {samples.origin}" if samples else ""))
     notes = samples.notes if samples else ()
-    for note in (*notes, *(gate.notes if gate else ())):
+    for note in dict.fromkeys((*notes, *(gate.notes if gate else ()))):
         out.print(f"  [yellow]note[/] {escape(note)}")
     original = model.copy() if gate is not None else None
     with tracker(options.quiet) as track:
@@ -133,7 +134,7 @@ def _unused_data(options: Options, steps: Pipeline) -> None:
 
 def _gate_samples(options: Options, model: Model) -> Samples:
     assert options.eval_data is not None
-    return load_data(model.inputs, options.eval_data, options.eval_rows, options.prep)
+    return load_data(model.inputs, options.eval_data, options.eval_rows, options.prep, options.label_key)
 
 
 def _hooks(options: Options, steps: Pipeline, out: Console) -> list[Hook]:

@@ -40,11 +40,20 @@ def data_options(name: str = "--data", *, what: str = "Samples", required: bool 
     return decorate
 
 
-def load_data(inputs: "Sequence[TensorSpec]", data: str, rows: str | None, prep: str | None) -> "Samples":
+def label_option(command: F) -> F:
+    """Adds --label-key to a command that reads labels."""
+    return click.option(
+        "--label-key", metavar="NAME", help="Array that holds the labels; by default y, label or labels."
+    )(command)
+
+
+def load_data(
+    inputs: "Sequence[TensorSpec]", data: str, rows: str | None, prep: str | None, label_key: str | None = None
+) -> "Samples":
     """The samples that the options name, for a model with these inputs."""
     from zc.data import load_samples
 
-    return load_samples(data, inputs, rows=rows, prep=prep)
+    return load_samples(data, inputs, rows=rows, prep=prep, label_key=label_key)
 
 
 def load_plugins(paths: Sequence[str]) -> list[Path]:
