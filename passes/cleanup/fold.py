@@ -10,11 +10,11 @@ import onnx_graphsurgeon as gs
 from zc.ir.edit import make_constant, sort_nodes
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe
 from zc.ir.model import Model
-from zc.ir.shapes import infer_shapes, made_up, static_shape
+from zc.ir.shapes import infer_shapes, static_shape
 from zc.passes.cleanup.branches import inline_branches
 from zc.passes.cleanup.dce import drop_dead_nodes
 from zc.passes.cleanup.evaluate import evaluate
-from zc.passes.cleanup.operands import OLDEST, computing_scopes, fixed, overridable, shape_of, too_old
+from zc.passes.cleanup.operands import OLDEST, computing_scopes, fixed, made_up, overridable, shape_of, too_old
 from zc.passes.cleanup.shapefold import fold_shapes
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
@@ -88,6 +88,7 @@ class _Folding:
         problems: tuple[str, ...] = ()
         for _ in range(_ROUNDS):
             if not (self.inferred and self.all_known()):
+                self.forget_made_up()
                 problems = infer_shapes(self.model)
                 self.inferred = True
             before = sum(self.stats.values())
@@ -204,6 +205,14 @@ class _Folding:
             itemsize = np.dtype(tensor.dtype).itemsize if tensor.dtype is not None else 8
             total += itemsize * int(np.prod(shape, dtype=object)) if shape is not None else 0
         return total
+
+    def forget_made_up(self) -> None:
+        """Drop the names that an earlier inference made up: in the next one they may mean other sizes."""
+        ends = {id(t) for t in self.model.graph.outputs}
+        tensors = (t for scope in computing_scopes(self.model) for n in scope.nodes for t in n.outputs)
+        for tensor in tensors:
+            if isinstance(tensor, Variable) and id(tensor) not in ends and any(map(made_up, tensor.shape or ())):
+                tensor.shape = [None if made_up(d) else d for d in tensor.shape]
 
     def all_known(self) -> bool:
         """Can no further inference tell more, because every shape is complete already?"""

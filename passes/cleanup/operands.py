@@ -79,6 +79,11 @@ def shape_of(tensor: Tensor) -> list[Dim] | None:
     return [None if (isinstance(d, str) and d in VAGUE) or (isinstance(d, int) and d < 0) else d for d in tensor.shape]
 
 
+def made_up(dim: object) -> bool:
+    """Is a dimension's name one that onnx's inference makes up for a size that it does not know?"""
+    return isinstance(dim, str) and dim.startswith("unk__") and dim[5:].isdigit()
+
+
 def rank_of(tensor: Tensor) -> int | None:
     """The number of dimensions, or None."""
     return None if tensor.shape is None else len(tensor.shape)

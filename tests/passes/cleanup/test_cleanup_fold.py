@@ -253,3 +253,12 @@ def test_an_operator_set_below_7_is_declined(run_pass):
     after = run_pass("fold", "g (float[4] x) => (float[4] y) { r = Relu (x)  y = Neg (r) }", opset=6)
     assert "older than 7" in after.reasons
     assert not after.result.changed
+
+
+def test_dimension_names_of_the_signature_stay_whatever_they_look_like(run_pass, text_model):
+    model = text_model(
+        "g (float[unk__7,4] x) => (float[unk__7,4] y) { a = Relu (x)  s = Shape (a)  y = Reshape (a, s) }"
+    )
+    after = run_pass("fold", model)
+    assert after.model.graph.outputs[0].shape == ["unk__7", 4]
+    assert after.ops == ["Relu", "Reshape"]
