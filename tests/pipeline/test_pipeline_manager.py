@@ -194,6 +194,14 @@ def test_an_invalid_model_is_refused_before_the_first_pass() -> None:
         run_pipeline(model, "test-scale", context())
 
 
+def test_unsorted_nodes_are_sorted_and_that_is_said() -> None:
+    model = from_text(TEXT)
+    model.graph.nodes.reverse()
+    report = run_pipeline(model, "test-scale", context())
+    assert [n.op for n in model.graph.nodes] == ["Add", "Relu"]
+    assert any("they were sorted" in note.what for note in report.notes)
+
+
 def test_missing_samples_are_said_loudly() -> None:
     @register
     @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from zc.data import Samples
 from zc.errors import CheckFailed, ZcError
 from zc.ir.check import check
+from zc.ir.edit import sort_nodes
 from zc.ir.graph import adopt
 from zc.ir.model import Model
 from zc.pipeline.base import Context, Note, Pass, PassResult, Stat
@@ -98,6 +99,8 @@ def run_pipeline(
     report = Report(str(pipeline), str(steps), ctx.target.name, verify)
     report.notes += [Note("info", model.name, text) for text in model.notes]
     begin = time.perf_counter()
+    if any([sort_nodes(scope) for scope in model.scopes()]):
+        report.notes.append(Note("info", model.name, "its nodes stood before what they need; they were sorted"))
     check(model)
     ctx.original = ctx.original or model.copy()
     size = _size(model)
