@@ -6,7 +6,7 @@ import pytest
 from zc.errors import ZcError
 from zc.ir.check import check
 from zc.ir.model import Model, from_text
-from zc.ir.shapes import infer_shapes, require_shapes, static_shape
+from zc.ir.shapes import infer_shapes, made_up, require_shapes, static_shape
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 CONV = f"""{HEAD} g (float[N,3,8,8] x) => (float[N,2] y) <float[4,3,3,3] w, float[2,4] v> {{
@@ -126,3 +126,12 @@ def test_a_missing_rank_is_named() -> None:
     model = from_text('<ir_version: 8, opset_import: ["" : 17, "m": 1]> g (float[2] x) => (y) { [odd] y = m.Mine (x) }')
     with pytest.raises(ZcError, match="g: node 'odd': the rank of 'y' is unknown"):
         require_shapes(model, model.nodes())
+
+
+def test_a_name_that_inference_made_up_is_not_kept_where_the_next_one_knows_nothing() -> None:
+    model = from_text("""
+        <ir_version: 8, opset_import: ["" : 17, "my.domain": 1]>
+        g (float[N,2] x) => (float[K,N,2] y) <float[unk__0,N,2] a> { a = my.domain.Mine (x)  y = Relu (a) }""")
+    infer_shapes(model)
+    assert model.graph.nodes[0].outputs[0].shape == [None, "N", 2]
+    assert [made_up(d) for d in ("unk__0", "N", None, 3)] == [True, False, False, False]
