@@ -111,11 +111,16 @@ def reason(err: Exception) -> str:
     return text[:400]
 
 
-def relative_error(got: Array, want: Array) -> float:
+def relative_error(got: Any, want: Any) -> float:
     """Max |got - want| / max |want| over finite values; infinite where shape, type, NaN or Inf disagree.
 
-    Arrays that are not numbers are compared for equality: 0 or infinite.
+    Arrays that are not numbers are compared for equality: 0 or infinite. Sequences are compared by element; the largest
+    error counts. Other outputs (maps, absent optionals) are compared for equality.
     """
+    if isinstance(want, list) and isinstance(got, list) and len(got) == len(want):
+        return max((relative_error(g, w) for g, w in zip(got, want, strict=True)), default=0.0)
+    if not isinstance(want, np.ndarray) or not isinstance(got, np.ndarray):
+        return 0.0 if type(got) is type(want) and not isinstance(want, list) and got == want else float("inf")
     if got.shape != want.shape or got.dtype != want.dtype:
         return float("inf")
     if got.dtype.kind not in "fiub" and got.dtype.kind != "V":

@@ -99,7 +99,7 @@ def run_pipeline(
     report = Report(str(pipeline), str(steps), ctx.target.name, verify)
     report.notes += [Note("info", model.name, text) for text in model.notes]
     begin = time.perf_counter()
-    if any([sort_nodes(scope) for scope in model.scopes()]):
+    if sum(sort_nodes(scope) for scope in model.scopes()):
         report.notes.append(Note("info", model.name, "its nodes stood before what they need; they were sorted"))
     check(model)
     ctx.original = ctx.original or model.copy()

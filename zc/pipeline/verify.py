@@ -1,6 +1,7 @@
 """Proof at run time: what the model returns before and after a pass, on a few samples."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,9 +10,13 @@ from zc.execute import Runner, relative_error
 from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.ir.spec import TensorSpec
+from zc.measure.tensor_error import decibels
 
 TOLERANCE = 1e-5
 """Largest relative movement of an output that an exact pass may cause, unless float noise itself moves it more."""
+
+_ULPS = 2
+_MANTISSA = {"float16": 10, "bfloat16": 7}
 
 _NOISE_ROOM = 4.0
 
@@ -36,8 +41,6 @@ class Prover:
     feeds: Feeds
     original: Outputs
     last: Outputs
-    noise: dict[str, float] = field(default_factory=dict)
-    """How far each output moves when onnxruntime merely computes it another way."""
 
     @staticmethod
     def start(model: Model, feeds: Feeds) -> "Prover":
@@ -60,7 +63,7 @@ class Prover:
         for key in now[0]:
             moved = max(relative_error(a[key], b[key]) for a, b in zip(now, self.last, strict=True))
             noise = max(relative_error(a[key], b[key]) for a, b in zip(now, other, strict=True))
-            if moved > max(TOLERANCE, _NOISE_ROOM * noise):
+            if moved > max(tolerance(now[0][key]), _NOISE_ROOM * noise):
                 raise CheckFailed(
                     f"{name}: output '{key}' moved by {moved:.2g} relative, the pass promises {TOLERANCE:g}; "
                     "this is a defect of the pass"
@@ -78,6 +81,12 @@ class Prover:
         return movement(self.last, self.original)
 
 
+def tolerance(output: Any) -> float:
+    """Largest relative movement that an exact pass may cause in an output: two last places where its type is coarse."""
+    bits = _MANTISSA.get(output.dtype.name) if isinstance(output, np.ndarray) else None
+    return TOLERANCE if bits is None else _ULPS * 2.0**-bits
+
+
 def run(model: Model, feeds: Feeds, *, plain: bool = False) -> Outputs:
     """Outputs for each feed; `plain` without onnxruntime's graph optimisations."""
     runner = Runner(model, level="off" if plain else "all")
@@ -92,14 +101,13 @@ def movement(now: Outputs, then: Outputs) -> Movement:
         for key, want in b.items():
             got = a[key]
             errors[key] = max(errors.get(key, 0.0), relative_error(got, want))
-            if want.dtype.kind == "f" and got.shape == want.shape:
-                want64, got64 = want.astype(np.float64), got.astype(np.float64)
-                fine = np.isfinite(want64) & np.isfinite(got64)
-                signal += float((want64[fine] ** 2).sum())
-                noise += float(((got64 - want64)[fine] ** 2).sum())
+            if isinstance(want, np.ndarray) and want.dtype.kind == "f" and got.shape == want.shape:
+                fine = np.isfinite(want) & np.isfinite(got)
+                want64, got64 = want[fine].astype(np.float64), got[fine].astype(np.float64)
+                signal += float(want64 @ want64)
+                noise += float((got64 - want64) @ (got64 - want64))
     worst = max(errors, key=lambda k: errors[k], default="")
-    sqnr = float("inf") if noise == 0 else 10 * np.log10(max(signal, 1e-300) / noise)
-    return Movement(errors.get(worst, 0.0), float(sqnr), worst)
+    return Movement(errors.get(worst, 0.0), decibels(signal, noise), worst)
 
 
 def require_same_signature(before: tuple[tuple[TensorSpec, ...], ...], model: Model, name: str) -> None:

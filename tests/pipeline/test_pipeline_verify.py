@@ -1,0 +1,64 @@
+import ml_dtypes
+import numpy as np
+import pytest
+
+from zc.errors import CheckFailed
+from zc.ir.model import Model, from_text
+from zc.pipeline.verify import Prover, movement, require_same_signature, signature, tolerance
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,4] x) => (float[N,4] y) <float[4] b = {1.0, 2.0, 3.0, 4.0}> {
+    y = Add (x, b)
+}"""
+FEEDS = [{"x": np.ones((2, 4), np.float32)}]
+
+
+def shifted(by: float) -> Model:
+    model = from_text(TEXT)
+    bias = model.constants()[0]
+    bias.values = bias.values * np.float32(1 + by)
+    return model
+
+
+def test_a_movement_below_the_tolerance_is_equal() -> None:
+    prover = Prover.start(from_text(TEXT), FEEDS)
+    assert prover.exact(shifted(1e-6), "pass").relative < 1e-5
+
+
+def test_a_movement_above_it_is_caught() -> None:
+    prover = Prover.start(from_text(TEXT), FEEDS)
+    with pytest.raises(CheckFailed, match="output 'y' moved by"):
+        prover.exact(shifted(1e-3), "pass")
+
+
+def test_coarse_types_may_move_by_their_last_places() -> None:
+    assert tolerance(np.zeros(1, np.float32)) == 1e-5
+    assert 1e-3 < tolerance(np.zeros(1, np.float16)) < 4e-3
+    assert tolerance(np.zeros(1, ml_dtypes.bfloat16)) > tolerance(np.zeros(1, np.float16))
+
+
+def test_sequences_are_compared_by_element() -> None:
+    now = [{"y": [np.float32([1, 2]), np.float32([3])]}]
+    assert movement(now, now).relative == 0
+    assert movement([{"y": [np.float32([1, 2])]}], now).relative == float("inf")
+    assert movement([{"y": [np.float32([1, 2]), np.float32([6])]}], now).relative == pytest.approx(1)
+
+
+def test_the_signal_to_noise_ratio_is_in_decibels() -> None:
+    moved = movement([{"y": np.float32([1.1, 1.1])}], [{"y": np.float32([1, 1])}])
+    assert moved.sqnr_db == pytest.approx(20, abs=0.1)
+    assert moved.worst == "y"
+
+
+def test_equal_outputs_have_no_noise() -> None:
+    same = [{"y": np.float32([1, np.nan, np.inf])}]
+    assert movement(same, same).relative == 0
+    assert movement(same, same).sqnr_db == float("inf")
+
+
+def test_a_known_dimension_may_not_change() -> None:
+    before = from_text(TEXT)
+    after = from_text(TEXT.replace("=> (float[N,4] y)", "=> (float[N,5] y)"))
+    with pytest.raises(CheckFailed, match=r"output 'y' was y: float32\[N,4\] and is y: float32\[N,5\]"):
+        require_same_signature(signature(before), after, "pass")
