@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
@@ -69,6 +70,14 @@ def test_inputs_and_outputs_keep_denotations_doc_and_metadata(proto: onnx.ModelP
         value.doc_string = "RGB"
         value.metadata_props.add(key="range", value="0..1")
     assert normal(back(proto)) == normal(proto)
+
+
+def test_a_value_of_known_shape_and_unknown_type_is_written_without_a_type(proto: onnx.ModelProto) -> None:
+    model = Model.from_proto(proto)
+    middle = model.graph.nodes[0].outputs[0]
+    middle.dtype, middle.shape = None, ["N", 4]
+    assert not [v for v in model.to_proto().graph.value_info if v.type.tensor_type.elem_type == 0]
+    ort.InferenceSession(model.to_proto().SerializeToString())  # "Invalid tensor data type 0" when it stood there
 
 
 def test_an_axis_keeps_its_denotation_when_its_size_changes(proto: onnx.ModelProto) -> None:

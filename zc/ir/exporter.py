@@ -73,7 +73,7 @@ class Exporter:
         ends = {id(t) for t in (*graph.inputs, *graph.outputs)}
         for tensor in _values(graph):
             if id(tensor) not in ends:
-                value_info(tensor, proto.value_info.add())
+                value_info(tensor, proto.value_info.add(), end=False)
         _metadata(proto, graph.metadata)
         if graph.quantization:
             names = {t.name for node in graph.nodes for t in (*node.inputs, *node.outputs)}
@@ -156,7 +156,7 @@ class Exporter:
             self.node(cast(Node, one), made, proto.node.add())
         for tensor in (*function.inputs, *_values(function)):
             if _known(tensor):
-                value_info(tensor, proto.value_info.add())
+                value_info(tensor, proto.value_info.add(), end=False)
         _metadata(proto, function.metadata)
         return proto
 
@@ -261,8 +261,11 @@ def tensor_proto(constant: Constant, into: TensorProto | None = None) -> TensorP
     return proto
 
 
-def value_info(tensor: Tensor, into: ValueInfoProto | None = None) -> ValueInfoProto:
-    """Type and shape of a value, with the denotations, documentation and metadata that it was loaded with."""
+def value_info(tensor: Tensor, into: ValueInfoProto | None = None, *, end: bool = True) -> ValueInfoProto:
+    """Type and shape of a value, with the denotations, documentation and metadata that it was loaded with.
+
+    end: it is an input or output of a graph, whose type must stand there even where only the shape is known.
+    """
     info = ValueInfoProto() if into is None else into
     old = tensor.info if isinstance(tensor, Variable | Constant) else None
     if old is not None:
@@ -273,7 +276,8 @@ def value_info(tensor: Tensor, into: ValueInfoProto | None = None) -> ValueInfoP
     if kind not in ("tensor_type", "sparse_tensor_type"):
         return info
     dtype, dims = tensor.dtype, None if tensor.shape is None else list(tensor.shape)
-    if dtype is None and dims is None and not info.type.HasField(cast(Any, kind)):
+    if dtype is None and (not end or (dims is None and not info.type.HasField(cast(Any, kind)))):
+        info.ClearField("type")  # a shape without an element type is no type to onnxruntime
         return info
     part = getattr(info.type, kind)
     part.elem_type = 0 if dtype is None else elem_type_of(dtype)
@@ -366,7 +370,7 @@ def _used_below(graph: gs.Graph) -> Iterator[Tensor]:
 def _known(tensor: Tensor) -> bool:
     if not isinstance(tensor, Variable) or not tensor.name:
         return False
-    return tensor.dtype is not None or tensor.shape is not None or tensor.info is not None
+    return tensor.dtype is not None or tensor.info is not None
 
 
 def _values(graph: gs.Graph) -> list[Tensor]:
