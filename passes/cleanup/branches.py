@@ -4,7 +4,7 @@ from collections import Counter
 
 import onnx_graphsurgeon as gs
 
-from zc.ir.edit import Names, replace_uses, sort_nodes
+from zc.ir.edit import Names, replace_uses, sort_nodes, sweep
 from zc.ir.graph import Constant, Graph, Node, Tensor
 from zc.ir.model import Model
 from zc.passes.cleanup.dce import discard
@@ -30,7 +30,7 @@ def inline_branches(model: Model, loose: frozenset[int]) -> int:
         assert condition is not None
         _take(scope, node, node.attrs["then_branch" if condition.reshape(-1)[0] else "else_branch"], names, uses)
     for scope in {id(scope): scope for scope, _ in found}.values():
-        scope.nodes[:] = [n for n in scope.nodes if n.outputs]
+        sweep(scope)
         sort_nodes(scope)
     return len(found)
 

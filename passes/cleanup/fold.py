@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from zc.ir.edit import make_constant, sort_nodes
+from zc.ir.edit import make_constant, sort_nodes, sweep
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes, static_shape
@@ -137,7 +137,7 @@ class _Folding:
                     make_constant(node.outputs[0], values)
                     count += 1
             if found:
-                scope.nodes[:] = [n for n in scope.nodes if n.outputs]
+                sweep(scope)
         return count
 
     def numbers(self, scope: Graph) -> int:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from zc.ir.check import problems
 from zc.passes.cleanup.fold import Fold
 
 
@@ -215,6 +216,22 @@ def test_a_branch_that_hands_an_outer_value_through_is_inlined(run_pass):
         }""",
     )
     assert "If" not in after.ops
+
+
+def test_what_computed_a_condition_leaves_no_loose_ends(run_pass):
+    after = run_pass(
+        "fold",
+        """g (float[2,3] x) => (float[2,3] y) <int64 six = {6}> {
+            size = Size (x)
+            small = Equal (size, six)
+            y = If (small) <
+                then_branch = taken () => (float[2,3] t) { f = CastLike (six, x)  t = Add (x, f) },
+                else_branch = other () => (float[2,3] t) { t = Neg (x) }
+            >
+        }""",
+    )
+    assert after.ops == ["CastLike", "Add"]
+    assert problems(after.model) == []  # Equal was dropped with its inputs still knowing it
 
 
 def test_an_if_whose_condition_is_an_input_stays(run_pass):
