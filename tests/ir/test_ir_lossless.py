@@ -261,3 +261,11 @@ def test_equal_models_are_written_with_equal_bytes(proto: onnx.ModelProto) -> No
         proto.metadata_props.add(key=key, value=key)
     first, second = (Model.from_proto(proto).to_proto().SerializeToString(deterministic=True) for _ in "12")
     assert first == second
+
+
+def test_lists_of_an_attribute_that_does_not_tell_its_type_are_read(proto: onnx.ModelProto) -> None:
+    proto.graph.node[1].CopyFrom(helper.make_node("Transpose", ["a"], ["y"], perm=[0, 1]))
+    proto.graph.node[1].attribute[0].ClearField("type")  # as files of IR version 1 are
+    model = Model.from_proto(proto)
+    assert model.graph.nodes[1].attrs == {"perm": [0, 1]}
+    assert model.to_proto().graph.node[1].attribute[0].type == AttributeProto.INTS

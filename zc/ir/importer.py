@@ -195,7 +195,8 @@ class _Reader:
         kinds = AttributeProto
         if attr.ref_attr_name:
             return attr
-        match attr.type or _type_of(attr):
+        kind = attr.type or _type_of(attr)
+        match kind:
             case kinds.FLOAT:
                 return attr.f
             case kinds.INT:
@@ -203,10 +204,10 @@ class _Reader:
             case kinds.STRING:
                 return _text(attr.s)
             case kinds.FLOATS | kinds.INTS | kinds.STRINGS:
-                items: Any = {kinds.FLOATS: attr.floats, kinds.INTS: attr.ints, kinds.STRINGS: attr.strings}[attr.type]
+                items: Any = {kinds.FLOATS: attr.floats, kinds.INTS: attr.ints, kinds.STRINGS: attr.strings}[kind]
                 if not items:
-                    return TypedList(int(attr.type))
-                return [_text(s) for s in items] if attr.type == kinds.STRINGS else list(items)
+                    return TypedList(int(kind))
+                return [_text(s) for s in items] if kind == kinds.STRINGS else list(items)
             case kinds.TENSOR:
                 return self.tensor(attr.t)
             case kinds.GRAPH:
