@@ -45,6 +45,8 @@ def _check_before(match: Match, site: Site) -> str | None:
     affine = affine_of(node, site, axis)
     if not isinstance(affine, Affine):
         return affine or "it has no constant operand"
+    if node.op == "BatchNormalization" and axis != 1:
+        return "it has the channels elsewhere"
     if not affine.finite:
         return "its numbers are not all finite"
     scales = bool((affine.factor != 1).any())

@@ -323,3 +323,16 @@ def test_the_original_keeps_its_numbers_when_a_copy_is_rewritten(run_pass, text_
     after = run_pass("fuse", model)
     assert np.array_equal(next(c for c in after.before.constants() if c.name == "w").values, weight)
     assert not np.array_equal(after.constant("w"), weight)
+
+
+def test_a_batch_normalization_along_another_axis_than_the_matmuls_columns_stays(run_pass):
+    after = run_pass(
+        "fuse",
+        """g (float[2,8,16] x) => (float[2,8,8] y) <float[16,8] w, float[8] s, float[8] var,
+            float[8] zeros = {0, 0, 0, 0, 0, 0, 0, 0}> {
+            product = MatMul (x, w)
+            y = BatchNormalization (product, s, zeros, zeros, var)
+        }""",
+    )
+    assert after.ops == ["MatMul", "BatchNormalization"]
+    assert "it has the channels elsewhere" in after.reasons
