@@ -150,12 +150,14 @@ class WeightWriter:
         Gemm before it looks for int8 forms.
         """
         add = self.editor.sole_use(node.outputs[0])
-        if add is None or add.op != "Add" or not isinstance(add, Node) or not add.standard:
+        if not isinstance(add, Node) or add.op != "Add" or not add.standard or not self.editor.local(add):
             return None
         position = 0 if add.inputs[1] is node.outputs[0] else 1
         given = add.inputs[position]
         values = fixed_value(given, self.editor.graph)
-        if values is None or values.dtype != np.float32 or values.size != channels or values.shape[-1] != channels:
+        if values is None or values.dtype != np.float32 or values.size != channels:
+            return None
+        if values.ndim and values.shape[-1] != channels:
             return None
         rank = len(add.outputs[0].shape) if add.outputs[0].shape is not None else 0
         shape = (1,) * (rank - 1) + (channels,) if rank >= max(3, values.ndim) else values.shape

@@ -120,3 +120,11 @@ def test_weights_have_a_scale_for_each_output_channel_unless_told_otherwise(quan
 def test_the_same_input_gives_the_same_bytes(quantize):
     one, other = (quantize(HEAD + CONV).model.to_proto().SerializeToString(deterministic=True) for _ in range(2))
     assert one == other
+
+
+def test_a_number_added_to_a_single_column_is_its_bias(quantize):
+    q = quantize(f"""{HEAD}(float[N,8,16] x) => (float[N,8,1] y) <float[16,1] w, float c = {{0.5}}> {{
+        product = MatMul (x, w)
+        y = Add (product, c)
+    }}""")
+    assert "MatMulIntegerToFloat" in q.runs()
