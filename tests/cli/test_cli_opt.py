@@ -8,7 +8,9 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from zc.cli import show
 from zc.ir.model import from_text, load
+from zc.pipeline.base import Note
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden_models"
 DIGITS = GOLDEN / "digits_cnn.onnx"
@@ -269,3 +271,29 @@ def test_options_that_speak_of_nothing_are_refused(zc, small: Path, out: Path) -
     assert_refused(zc("opt", small, "-p", "clean", "--max-drop", "1", "-o", out), out, "--eval")
     assert_refused(zc("opt", small, "-p", "clean"), out, "-o OUT.onnx")
     assert_refused(zc("opt", small, "-p", "clean", "--print-after", "prune", "-o", out), out, "no such pass")
+
+
+def test_json_has_no_number_that_readers_refuse(zc, small: Path, tmp_path: Path) -> None:
+    zc("opt", small, "-p", "clean", "-o", tmp_path / "o.onnx", "--json", tmp_path / "r.json")
+
+    def refuse(word: str) -> float:
+        raise AssertionError(f"{word} is not JSON")
+
+    report = json.loads((tmp_path / "r.json").read_text(), parse_constant=refuse)
+    assert report["passes"][0]["movement"]["sqnr_db"] is None  # nothing moved: infinite
+
+
+def test_a_figure_before_and_after_is_one_and_nodes_are_told_once(zc, tmp_path: Path) -> None:
+    done = zc("opt", DIGITS, "-p", "prune:ratio=0.3", "--calib", CALIB, "-o", tmp_path / "o.onnx")
+    assert "params 20,234 -> " in done.err
+    assert "before" not in done.err
+
+
+def test_a_long_reason_is_one_line_in_a_pipe(capsys) -> None:
+    out = show.console()
+    show.notes(out, [Note("declined", f"/a/long/name/of/a/node/{i}/MatMul", "why not " * 40) for i in range(9)])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("  /a/long/name/of/a/node/0/MatMul, ")
+    assert lines[1].count("why not") == 40
+    assert "and 6 more" in lines[1]

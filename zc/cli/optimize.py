@@ -15,6 +15,7 @@ from zc.cli import show
 from zc.cli.gates import missed, points
 from zc.cli.options import load_data, load_plugins
 from zc.cli.progress import tracker
+from zc.cli.tables import json_text
 from zc.data import Samples
 from zc.errors import GateMissed, ZcError
 from zc.execute import Runner
@@ -239,7 +240,7 @@ def _line(report: Report, source: Path, output: Path, score: str | None) -> str:
 
 def _json(path: str, report: Report, score: str | None) -> None:
     data = report.to_json() | ({"eval": score} if score else {})
-    text = json.dumps(data, indent=2, default=str) + "\n"
+    text = json_text(data) + "\n"
     if path == "-":
         sys.stdout.write(text)
     else:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from zc.pipeline.base import Note
+    from zc.pipeline.base import Note, Stat
     from zc.pipeline.manager import PassRun, Report
 
 _LISTED = 12
@@ -43,7 +44,7 @@ def pass_line(out: Console, run: "PassRun", timing: bool) -> None:
         parts.append(f"nodes {run.nodes[0]} -> {run.nodes[1]}")
     if run.bytes[0] != run.bytes[1]:
         parts.append(f"weights {size(run.bytes[0])} -> {size(run.bytes[1])}")
-    parts += [f"{k.replace('_', ' ')} {_stat(v)}" for k, v in run.stats.items()]
+    parts += stat_parts(run.stats)
     if run.movement is not None:
         moved = run.movement
         parts.append(
@@ -71,15 +72,44 @@ def notes(out: Console, items: "tuple[Note, ...] | list[Note]") -> None:
             groups[note.what].append(note.where)
     if not groups:
         return
-    table = Table(box=None, padding=(0, 2), show_header=True, header_style="dim")
-    table.add_column("  left as it was", overflow="fold")
-    table.add_column("why", overflow="fold")
+    rows = []
     for why, where in list(groups.items())[:_LISTED]:
         shown = ", ".join(where[:3]) + (f" and {len(where) - 3} more" if len(where) > 3 else "")
-        table.add_row("  " + escape(shown), escape(why))
-    out.print(table)
+        rows.append((shown, why))
+    _columns(out, ("left as it was", "why"), rows)
     if len(groups) > _LISTED:
         out.print(f"  ... and {len(groups) - _LISTED} more reasons; --json has all")
+
+
+def _columns(out: Console, heads: tuple[str, str], rows: list[tuple[str, str]]) -> None:
+    """Two columns: folded to a terminal's width; in a file or pipe a line a row, however long."""
+    if out.is_terminal:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for head in heads:
+            table.add_column(head, overflow="fold")
+        for left, right in rows:
+            table.add_row(escape(left), escape(right))
+        out.print(Padding(table, (0, 0, 0, 2)))
+        return
+    width = max(len(left) for left, _ in (heads, *rows))
+    for left, right in (heads, *rows):
+        out.print(f"  {left:<{width}}  {right}", markup=False)
+
+
+def stat_parts(stats: "dict[str, Stat]") -> list[str]:
+    """Figures as `name value`; the two of one thing as `name before -> after`.
+
+    Nodes and bytes before and after are left out: every line shows them for the whole model.
+    """
+    parts = []
+    named = {key.replace("_", " "): value for key, value in stats.items()}
+    for name, value in named.items():
+        what, _, end = name.rpartition(" ")
+        if end not in ("before", "after") or f"{what} before" not in named or f"{what} after" not in named:
+            parts.append(f"{name} {_stat(value)}")
+        elif end == "before" and what not in ("nodes", "bytes"):
+            parts.append(f"{what} {_stat(value)} -> {_stat(named[f'{what} after'])}")
+    return parts
 
 
 def summary(out: Console, report: "Report") -> None:

@@ -37,8 +37,13 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def json_out(value: Any) -> None:
-    """Print a value as JSON; numbers that JSON has no word for (infinite, NaN) are null."""
-    click.echo(json.dumps(_finite(value), indent=2))
+    """Print a value as JSON; infinite numbers and NaN are null."""
+    click.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON that every reader takes: numbers that JSON has no word for (infinite, NaN) are null."""
+    return json.dumps(_finite(value), indent=2, default=str, allow_nan=False)
 
 
 def si(number: float) -> str:
