@@ -216,6 +216,26 @@ def test_missing_samples_are_said_loudly() -> None:
     assert any(n.kind == "warning" and "SYNTHETIC" in n.what for n in report.notes)
 
 
+def test_an_output_that_the_proof_cannot_speak_of_is_named() -> None:
+    model = from_text(TEXT)
+    bias = model.constants()[0]
+    bias.values = np.full(4, np.nan, np.float32)
+    report = run_pipeline(model, "test-scale", context())
+    assert any(n.kind == "warning" and n.where == "output 'y'" and "says nothing" in n.what for n in report.notes)
+
+
+def test_synthetic_samples_follow_the_seed() -> None:
+    rows = [next(Context(Target("test"), seed=s).need_samples(from_text(TEXT)).batches())["x"] for s in (0, 1)]
+    assert not np.array_equal(*rows)
+
+
+def test_a_model_that_nothing_can_be_drawn_for_names_the_way_out() -> None:
+    model = from_text("""<ir_version: 8, opset_import: ["" : 17]>
+        g (seq(float[2]) x) => (float[2] y) <int64 i = {0}> { y = SequenceAt (x, i) }""")
+    with pytest.raises(ZcError, match="--verify structure"):
+        run_pipeline(model, "test-scale", context())
+
+
 def test_the_report_is_plain_data() -> None:
     report = run_pipeline(from_text(TEXT), "test-scale", context())
     assert json.loads(json.dumps(report.to_json()))["passes"][0]["name"] == "test-scale"

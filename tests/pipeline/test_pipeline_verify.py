@@ -62,3 +62,15 @@ def test_a_known_dimension_may_not_change() -> None:
     after = from_text(TEXT.replace("=> (float[N,4] y)", "=> (float[N,5] y)"))
     with pytest.raises(CheckFailed, match=r"output 'y' was y: float32\[N,4\] and is y: float32\[N,5\]"):
         require_same_signature(signature(before), after, "pass")
+
+
+def test_an_open_dimension_of_an_input_may_not_be_baked_in() -> None:
+    before = from_text(TEXT)
+    require_same_signature(signature(before), from_text(TEXT.replace("=> (float[N,4] y)", "=> (float[1,4] y)")), "pass")
+    with pytest.raises(CheckFailed, match=r"input 'x' was x: float32\[N,4\] and is x: float32\[1,4\]"):
+        require_same_signature(signature(before), from_text(TEXT.replace("(float[N,4] x)", "(float[1,4] x)")), "pass")
+
+
+def test_outputs_that_are_never_finite_prove_nothing() -> None:
+    assert Prover.start(from_text(TEXT), [{"x": np.full((2, 4), np.nan, np.float32)}]).blind() == ["y"]
+    assert Prover.start(from_text(TEXT), FEEDS).blind() == []

@@ -2,7 +2,6 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -60,7 +59,6 @@ class Context:
     threads: int | None = None
     original: Model | None = None
     """The model as it came in."""
-    fallback: Callable[[Model], Samples] | None = None
     loud: list[Note] = field(default_factory=list)
     """Notes that are not of one pass; the manager shows them once."""
 
@@ -69,7 +67,7 @@ class Context:
         if self.samples is None:
             from zc.pipeline.synthetic import synthetic_samples
 
-            self.samples = (self.fallback or synthetic_samples)(model)
+            self.samples = synthetic_samples(model, seed=self.seed)
             self.loud.append(
                 Note(
                     "warning",

@@ -105,6 +105,9 @@ def run_pipeline(
     ctx.original = ctx.original or model.copy()
     size = _size(model)
     prover = Prover.start(model, _feeds(model, ctx)) if verify == "numeric" else None
+    for name in prover.blind() if prover is not None else ():
+        what = "is NaN or infinite throughout on the samples of the proof, which so says nothing of it"
+        report.notes.append(Note("warning", f"output '{name}'", what))
     if started is not None:
         started(steps)
     for index, one in enumerate(steps.passes):
@@ -171,7 +174,10 @@ def _check_structure(one: Pass, model: Model, then: Any) -> None:
 
 def _feeds(model: Model, ctx: Context) -> list[dict[str, Any]]:
     """A few rows for the proof: the user's, else synthetic ones."""
-    samples: Samples = ctx.samples if ctx.samples is not None else synthetic_samples(model, rows=_PROOF_ROWS)
+    try:
+        samples: Samples = ctx.samples or synthetic_samples(model, rows=_PROOF_ROWS, seed=ctx.seed)
+    except ZcError as err:
+        raise ZcError(f"{err}; without samples a run can be checked in structure alone: --verify structure") from err
     feeds, rows = [], 0
     for feed in samples.batches(_PROOF_ROWS):
         feeds.append(dict(feed))

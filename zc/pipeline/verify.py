@@ -48,6 +48,13 @@ class Prover:
         outputs = run(model, feeds)
         return Prover(feeds, outputs, outputs)
 
+    def blind(self) -> list[str]:
+        """The outputs of which no number is finite on any sample: they are equal whatever a pass does."""
+        floats = {
+            k for k, v in self.original[0].items() if isinstance(v, np.ndarray) and v.dtype.kind == "f" and v.size
+        }
+        return sorted(k for k in floats if not any(np.isfinite(one[k]).any() for one in self.original))
+
     def exact(self, model: Model, name: str) -> Movement:
         """Check that the outputs are those of before. CheckFailed naming the output that moved too far."""
         now = run(model, self.feeds)
@@ -111,13 +118,16 @@ def movement(now: Outputs, then: Outputs) -> Movement:
 
 
 def require_same_signature(before: tuple[tuple[TensorSpec, ...], ...], model: Model, name: str) -> None:
-    """CheckFailed when inputs or outputs changed in name, order, type, or in a dimension that was known."""
+    """CheckFailed when inputs or outputs changed in name, order, type, or in a dimension that was known.
+
+    An input must also keep its open dimensions: a size that is baked in refuses what the model took before.
+    """
     after = signature(model)
     for kind, old, new in zip(("input", "output"), before, after, strict=True):
         if [s.name for s in old] != [s.name for s in new]:
             raise CheckFailed(f"{name}: {kind}s were {[s.name for s in old]} and are {[s.name for s in new]}")
         for a, b in zip(old, new, strict=True):
-            if a.dtype != b.dtype or not _same_dims(a, b):
+            if a.dtype != b.dtype or not _same_dims(a, b, may_close=kind == "output"):
                 raise CheckFailed(f"{name}: {kind} '{a.name}' was {a} and is {b}")
 
 
@@ -126,11 +136,13 @@ def signature(model: Model) -> tuple[tuple[TensorSpec, ...], ...]:
     return model.inputs, model.outputs
 
 
-def _same_dims(a: TensorSpec, b: TensorSpec) -> bool:
+def _same_dims(a: TensorSpec, b: TensorSpec, *, may_close: bool) -> bool:
+    """Are sizes the same? may_close: an open dimension may have been found to have a size (never one of an input)."""
     if a.shape is None or b.shape is None:
         return True
     return len(a.shape) == len(b.shape) and all(
-        not isinstance(x, int) or x == y for x, y in zip(a.shape, b.shape, strict=True)
+        x == y if isinstance(x, int) else may_close or not isinstance(y, int)
+        for x, y in zip(a.shape, b.shape, strict=True)
     )
 
 
