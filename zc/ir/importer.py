@@ -204,7 +204,8 @@ class _Reader:
             case kinds.STRING:
                 return _text(attr.s)
             case kinds.FLOATS | kinds.INTS | kinds.STRINGS:
-                items: Any = {kinds.FLOATS: attr.floats, kinds.INTS: attr.ints, kinds.STRINGS: attr.strings}[kind]
+                lists: dict[int, Any] = {kinds.FLOATS: attr.floats, kinds.INTS: attr.ints, kinds.STRINGS: attr.strings}
+                items = lists[kind]
                 if not items:
                     return TypedList(int(kind))
                 return [_text(s) for s in items] if kind == kinds.STRINGS else list(items)
