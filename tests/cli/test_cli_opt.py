@@ -297,3 +297,19 @@ def test_a_long_reason_is_one_line_in_a_pipe(capsys) -> None:
     assert lines[1].startswith("  /a/long/name/of/a/node/0/MatMul, ")
     assert lines[1].count("why not") == 40
     assert "and 6 more" in lines[1]
+
+
+def test_the_result_is_timed_beside_the_input_after_lossy_passes(zc, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    assert " ms (x" in zc("opt", DIGITS, "-p", "prune", "-o", out).out
+    assert " ms (x" not in zc("opt", DIGITS, "-p", "prune", "-o", out, "--no-bench").out
+    assert " ms (x" not in zc("opt", DIGITS, "-p", "clean", "-o", out).out
+    assert " ms (x" in zc("opt", DIGITS, "-p", "clean", "-o", out, "--bench").out
+
+
+def test_a_result_that_is_slower_is_warned_of(zc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from zc.cli import speed
+
+    monkeypatch.setattr(speed, "_SLOWER", 0.0)
+    done = zc("opt", DIGITS, "-p", "quantize", "--calib", CALIB, "-o", tmp_path / "out.onnx")
+    assert "x as long as the original" in done.err

@@ -33,6 +33,9 @@ from zc.cli.options import data_options, label_option, plugin_option
 @click.option("--print-after", metavar="PASS|all|change", help="Print the graph after a pass, to stdout.")
 @click.option("--dump-ir", metavar="DIR", help="Write the graph after each pass, one file a pass.")
 @click.option("--timing", is_flag=True, help="Show how long each pass took.")
+@click.option(
+    "--bench/--no-bench", default=None, help="Time the result beside the input; by default after lossy passes."
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write all figures and notes as JSON ('-': stdout).")
 @click.option(
     "--repro", "repro", default=".", show_default=True, metavar="DIR", help="Where a failure's reproducer goes."

@@ -15,6 +15,7 @@ from zc.cli import show
 from zc.cli.gates import missed, points
 from zc.cli.options import load_data, load_plugins
 from zc.cli.progress import tracker
+from zc.cli.speed import measure_speed
 from zc.cli.tables import json_text
 from zc.data import Samples
 from zc.errors import GateMissed, ZcError
@@ -50,6 +51,7 @@ class Options:
     print_after: str | None
     dump_ir: str | None
     timing: bool
+    bench: bool | None
     json_file: str | None
     repro: str
     quiet: bool
@@ -103,7 +105,8 @@ def optimize(options: Options) -> None:
             score = _evaluate(options, original, model, gate, drop, track, out)
     if output is not None:
         _write(model, output, options.external_data)
-        click.echo(_line(report, source, output, score))
+        speed = _speed(options, ctx, model, report, out)
+        click.echo(_line(report, source, output, [line for line in (speed, score) if line]))
     if options.json_file is not None:
         _json(options.json_file, report, score)
 
@@ -224,7 +227,20 @@ def _write(model: Model, output: Path, external: bool) -> None:
     model.save(output)
 
 
-def _line(report: Report, source: Path, output: Path, score: str | None) -> str:
+def _speed(options: Options, ctx: Context, model: Model, report: Report, out: Console) -> str | None:
+    """The time before and after, as a line; a warning with the cause when the result is slower."""
+    lossy = any(run.changed and not run.exact for run in report.passes)
+    if ctx.original is None or not (lossy if options.bench is None else options.bench):
+        return None
+    speed = measure_speed(ctx.original, model, ctx.samples)
+    if speed is None:
+        return None
+    if speed.warning is not None:
+        out.print(f"  [yellow]warning[/] {escape(speed.warning)}")
+    return speed.line
+
+
+def _line(report: Report, source: Path, output: Path, more: list[str]) -> str:
     before, after = source.stat().st_size, output.stat().st_size
     side = output.with_name(output.name + ".data")
     after += side.stat().st_size if side.exists() else 0
@@ -235,7 +251,7 @@ def _line(report: Report, source: Path, output: Path, score: str | None) -> str:
     if report.total is not None:
         moved = report.total
         parts.append("outputs equal" if moved.relative <= 1e-5 else f"SQNR {moved.sqnr_db:.1f} dB to the original")
-    return "; ".join([*parts, *([score] if score else [])])
+    return "; ".join([*parts, *more])
 
 
 def _json(path: str, report: Report, score: str | None) -> None:

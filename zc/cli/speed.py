@@ -1,0 +1,46 @@
+"""Is what `zc opt` made faster than what it was made from? Measured in a second or two, on the samples at hand."""
+
+from dataclasses import dataclass
+
+from zc.data import Samples
+from zc.errors import ZcError
+from zc.ir.model import Model
+from zc.measure.latency import bench
+from zc.measure.slowness import is_quantized, slow_causes
+from zc.pipeline.synthetic import synthetic_samples
+
+BUDGET = 1.5
+"""Seconds."""
+
+_SLOWER = 1.05
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The ratio of two times, and what to say of it."""
+
+    ratio: float
+    line: str
+    warning: str | None
+
+
+def measure_speed(original: Model, model: Model, samples: Samples | None) -> Speed | None:
+    """Time both models turn by turn, batch 1, one thread; None when onnxruntime does not run one of them so."""
+    try:
+        chosen = synthetic_samples(original, rows=1) if samples is None else samples
+        feeds = list(chosen.take(0, min(chosen.rows, chosen.batch or 1)).batches(1))
+        before, after = bench([original, model], feeds, budget=BUDGET)
+    except ZcError:
+        return None
+    ratio = after.ratio
+    line = f"time {before.ms:.3g} -> {after.ms:.3g} ms (x{ratio:.2f})"
+    return Speed(ratio, line, _cause(model, ratio) if ratio > _SLOWER else None)
+
+
+def _cause(model: Model, ratio: float) -> str:
+    if is_quantized(model):
+        return f"the result runs {ratio:.2f}x as long as the original: {'; '.join(slow_causes(model))}"
+    return (
+        f"the result runs {ratio:.2f}x as long as the original: its widths may not fit the blocks of the kernels; "
+        "try prune:round_to=auto"
+    )
