@@ -289,6 +289,15 @@ def test_a_figure_before_and_after_is_one_and_nodes_are_told_once(zc, tmp_path: 
     assert "before" not in done.err
 
 
+def test_rules_that_end_in_before_and_after_are_two_figures() -> None:
+    stats = {"fuse: add into the layer before": 1, "fuse: add into the layer after": 2, "bytes_before": 3}
+    assert show.stat_parts(stats) == [
+        "fuse: add into the layer before 1",
+        "fuse: add into the layer after 2",
+        "bytes before 3",
+    ]
+
+
 def test_a_long_reason_is_one_line_in_a_pipe(capsys) -> None:
     out = show.console()
     show.notes(out, [Note("declined", f"/a/long/name/of/a/node/{i}/MatMul", "why not " * 40) for i in range(9)])

@@ -97,7 +97,7 @@ def _columns(out: Console, heads: tuple[str, str], rows: list[tuple[str, str]]) 
 
 
 def stat_parts(stats: "dict[str, Stat]") -> list[str]:
-    """Figures as `name value`; the two of one thing as `name before -> after`.
+    """Figures as `name value`; two that speak of `X before` and `X after` as `X before -> after`.
 
     Nodes and bytes before and after are left out: every line shows them for the whole model.
     """
@@ -105,7 +105,8 @@ def stat_parts(stats: "dict[str, Stat]") -> list[str]:
     named = {key.replace("_", " "): value for key, value in stats.items()}
     for name, value in named.items():
         what, _, end = name.rpartition(" ")
-        if end not in ("before", "after") or f"{what} before" not in named or f"{what} after" not in named:
+        pair = " " not in what and f"{what} before" in named and f"{what} after" in named
+        if end not in ("before", "after") or not pair:
             parts.append(f"{name} {_stat(value)}")
         elif end == "before" and what not in ("nodes", "bytes"):
             parts.append(f"{what} {_stat(value)} -> {_stat(named[f'{what} after'])}")
