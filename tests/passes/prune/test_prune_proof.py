@@ -96,7 +96,7 @@ def test_a_saturated_softmax_does_not_hide_a_defect(graph: Callable, monkeypatch
         }""")
     right = apply.cut
     monkeypatch.setattr(apply, "cut", lambda values, *rest: 1e3 * right(values, *rest))
-    with pytest.raises(CheckFailed, match="output 'e'"):
+    with pytest.raises(CheckFailed, match="value 'e'"):
         Prune(ratio=0.5).run(model, Context(target=Target("test")))
 
 
@@ -112,3 +112,45 @@ def test_codes_of_quantised_activations_may_flip(graph: Callable, prune_model: C
             y = DequantizeLinear (bq, s, z)
         }""")
     assert prune_model(model, ratio=0.5).shape("w2") == (32, 16)
+
+
+BRANCHES = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,6] x, bool way) => (float[N,4] y) <float[6,8] a1, float[8,4] a2, float[6,8] b1, float[8,4] b2> {
+    y = If (way) <
+        then_branch = left () => (float[N,4] l) { p = MatMul (x, a1) l = MatMul (p, a2) },
+        else_branch = right () => (float[N,4] r) { q = MatMul (x, b1) r = MatMul (q, b2) }
+    >
+}"""
+
+
+@pytest.mark.parametrize("spoiled", ["a1", "b1"])
+def test_a_wrong_cut_in_a_branch_that_no_row_takes_is_found(
+    graph: Callable, monkeypatch: pytest.MonkeyPatch, spoiled: str
+) -> None:
+    model = graph(BRANCHES)
+    values = next(c for c in model.constants() if c.name == spoiled).values
+    right = apply.cut
+    monkeypatch.setattr(apply, "cut", lambda v, *rest: right(v, *rest)[..., ::-1] if v is values else right(v, *rest))
+    with pytest.raises(CheckFailed, match="output 'y' of the pruned model differs"):
+        Prune(ratio=0.5).run(model, Context(target=Target("test")))
+
+
+def test_a_wrong_cut_in_a_part_that_is_computed_and_not_chosen_is_found(
+    graph: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = graph("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,6] x) => (float[N,4] y)
+        <float[6,8] a1, float[8,4] a2, float[6,8] b1, float[8,4] b2, float limit = {1000.0}> {
+            p = MatMul (x, a1)
+            l = MatMul (p, a2)
+            q = MatMul (x, b1)
+            r = MatMul (q, b2)
+            big = ReduceMax <keepdims = 0> (x)
+            way = Greater (big, limit)
+            y = Where (way, l, r)
+        }""")
+    values = next(c for c in model.constants() if c.name == "a1").values
+    right = apply.cut
+    monkeypatch.setattr(apply, "cut", lambda v, *rest: right(v, *rest)[..., ::-1] if v is values else right(v, *rest))
+    with pytest.raises(CheckFailed, match="value 'l' of the pruned model differs"):
+        Prune(ratio=0.5).run(model, Context(target=Target("test")))
