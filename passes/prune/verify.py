@@ -19,6 +19,7 @@ from zc.ir.graph import Array, Node, Tensor
 from zc.ir.model import PROTO_LIMIT, Model
 from zc.passes.prune.flow import Contraction
 from zc.passes.prune.labels import Bools
+from zc.pipeline.branches import forced
 from zc.pipeline.synthetic import synthetic_samples
 
 TOLERANCE = 1e-5
@@ -100,12 +101,12 @@ def equivalence_error(pruned: Model, masked: Masked, samples: Samples) -> float:
     """
     errors = [_difference(pruned, masked.model, masked.sums, samples)]
     for taken in (True, False) if masked.branches else ():
-        forced = _forced(masked.model, taken)
-        rows = _rows_for(forced, samples)
+        original = forced(masked.model, taken)
+        rows = _rows_for(original, samples)
         if rows is None:
             masked.unproven.append(f"the {'then' if taken else 'else'} branch of If")
         else:
-            errors.append(_difference(_forced(pruned, taken), forced, masked.sums, rows))
+            errors.append(_difference(forced(pruned, taken), original, masked.sums, rows))
     return max(errors)
 
 
@@ -182,17 +183,6 @@ def _before_saturation(model: Model) -> list[str]:
 
 
 _SATURATING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh", "Identity"})
-
-
-def _forced(model: Model, taken: bool) -> Model:
-    """A copy in which every If takes the same branch."""
-    copy = model.copy()
-    names = Names(copy.graph)
-    for scope in copy.scopes():
-        for node in scope.nodes:
-            if node.op == "If":
-                node.inputs[0] = names.constant("taken", np.array(taken))
-    return copy
 
 
 def _unrounded(model: Model) -> Model:

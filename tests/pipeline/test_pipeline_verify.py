@@ -74,3 +74,30 @@ def test_an_open_dimension_of_an_input_may_not_be_baked_in() -> None:
 def test_outputs_that_are_never_finite_prove_nothing() -> None:
     assert Prover.start(from_text(TEXT), [{"x": np.full((2, 4), np.nan, np.float32)}]).blind() == ["y"]
     assert Prover.start(from_text(TEXT), FEEDS).blind() == []
+
+
+BRANCHES = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,4] x, bool way) => (float[N,4] y) <float[4] b = {1.0, 2.0, 3.0, 4.0}> {
+    y = If (way) <
+        then_branch = left () => (float[N,4] l) { l = Add (x, b) },
+        else_branch = right () => (float[N,4] r) { r = Mul (x, b) }
+    >
+}"""
+
+
+@pytest.mark.parametrize("way", [True, False])
+def test_a_branch_that_no_sample_takes_is_proven_too(way: bool) -> None:
+    feeds = [{"x": np.ones((2, 4), np.float32), "way": np.array(way)}]
+    prover = Prover.start(from_text(BRANCHES), feeds)
+    assert prover.exact(from_text(BRANCHES), "pass").relative == 0
+    spoiled = from_text(BRANCHES.replace("l = Add", "l = Sub") if not way else BRANCHES.replace("r = Mul", "r = Div"))
+    with pytest.raises(CheckFailed, match=f"with every If taking its {'else' if way else 'then'} branch"):
+        prover.exact(spoiled, "pass")
+
+
+def test_an_if_that_a_pass_dissolves_is_no_movement() -> None:
+    feeds = [{"x": np.ones((2, 4), np.float32), "way": np.array(True)}]
+    prover = Prover.start(from_text(BRANCHES), feeds)
+    after = from_text(TEXT.replace("(float[N,4] x)", "(float[N,4] x, bool way)"))
+    assert prover.exact(after, "pass").relative == 0

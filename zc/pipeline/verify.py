@@ -1,16 +1,19 @@
 """Proof at run time: what the model returns before and after a pass, on a few samples."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from zc.errors import CheckFailed
+from zc.errors import CheckFailed, ZcError
 from zc.execute import Runner, relative_error
 from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.ir.spec import TensorSpec
 from zc.measure.tensor_error import decibels
+from zc.pipeline.branches import count_branches, forced
+from zc.pipeline.synthetic import synthetic_samples
 
 TOLERANCE = 1e-5
 """Largest relative movement of an output that an exact pass may cause, unless float noise itself moves it more."""
@@ -35,57 +38,89 @@ class Movement:
 
 
 @dataclass
+class Way:
+    """One way through the model: as its inputs choose, or with every If forced (see `zc.pipeline.branches`)."""
+
+    taken: bool | None
+    feeds: Feeds
+    last: Outputs
+
+
+@dataclass
 class Prover:
     """Holds the samples and what the model returned on them last and first."""
 
-    feeds: Feeds
     original: Outputs
-    last: Outputs
+    ways: list[Way]
+    branches: int
+    """If nodes of the model that was run last."""
 
     @staticmethod
     def start(model: Model, feeds: Feeds) -> "Prover":
         """Run the model as it came. ZcError when onnxruntime does not run it."""
         outputs = run(model, feeds)
-        return Prover(feeds, outputs, outputs)
+        return Prover(outputs, [Way(None, feeds, outputs), *_forced_ways(model, feeds)], count_branches(model))
 
     def blind(self) -> list[str]:
         """The outputs of which no number is finite on any sample: they are equal whatever a pass does."""
-        floats = {
-            k for k, v in self.original[0].items() if isinstance(v, np.ndarray) and v.dtype.kind == "f" and v.size
-        }
-        return sorted(k for k in floats if not any(np.isfinite(one[k]).any() for one in self.original))
+        first = self.original[0].items()
+        floats = [k for k, v in first if isinstance(v, np.ndarray) and v.dtype.kind == "f" and v.size]
+        return [k for k in floats if not any(np.isfinite(one[k]).any() for one in self.original)]
 
     def exact(self, model: Model, name: str) -> Movement:
         """Check that the outputs are those of before. CheckFailed naming the output that moved too far."""
-        now = run(model, self.feeds)
-        moved = movement(now, self.last)
-        if moved.relative > TOLERANCE:
-            self._allow(model, now, name)
-        self.last = now
-        return moved
-
-    def _allow(self, model: Model, now: Outputs, name: str) -> None:
-        """More than the tolerance: right only where plain float noise moves the output as much."""
-        other = run(model, self.feeds, plain=True)
-        for key in now[0]:
-            moved = max(relative_error(a[key], b[key]) for a, b in zip(now, self.last, strict=True))
-            noise = max(relative_error(a[key], b[key]) for a, b in zip(now, other, strict=True))
-            if moved > max(tolerance(now[0][key]), _NOISE_ROOM * noise):
-                raise CheckFailed(
-                    f"{name}: output '{key}' moved by {moved:.2g} relative, the pass promises {TOLERANCE:g}; "
-                    "this is a defect of the pass"
-                )
+        return self._step(model, name)
 
     def lossy(self, model: Model) -> Movement:
         """How far the outputs moved from those of before the pass."""
-        now = run(model, self.feeds)
-        moved = movement(now, self.last)
-        self.last = now
-        return moved
+        return self._step(model, None)
 
     def total(self) -> Movement:
         """How far they are from those of the model as it came."""
-        return movement(self.last, self.original)
+        return movement(self.ways[0].last, self.original)
+
+    def _step(self, model: Model, exact: str | None) -> Movement:
+        """The movement since the last step. exact: the pass that promised none."""
+        if count_branches(model) != self.branches:
+            # An If is gone, so that forced ways are no longer those of before.
+            self.ways[1:] = _forced_ways(model, self.ways[0].feeds)
+            self.branches = count_branches(model)
+        steps = []
+        for way in self.ways:
+            now = run(forced(model, way.taken), way.feeds)
+            steps.append(movement(now, way.last))
+            if exact is not None and steps[-1].relative > TOLERANCE:
+                _allow(forced(model, way.taken), way, now, exact)
+            way.last = now
+        return steps[0]
+
+
+def _forced_ways(model: Model, feeds: Feeds) -> list[Way]:
+    """Both ways of the Ifs of a model, on these feeds or, where another branch asks for other sizes, synthetic ones."""
+    ways: list[Way] = []
+    for taken in (True, False) if count_branches(model) else ():
+        one = forced(model, taken)
+        try:
+            ways.append(Way(taken, feeds, run(one, feeds)))
+        except ZcError:
+            with suppress(ZcError):
+                other = [dict(feed) for feed in synthetic_samples(one, rows=1).batches(1)]
+                ways.append(Way(taken, other, run(one, other)))
+    return ways
+
+
+def _allow(model: Model, way: Way, now: Outputs, name: str) -> None:
+    """More than the tolerance: right only where plain float noise moves the output as much."""
+    other = run(model, way.feeds, plain=True)
+    for key in now[0]:
+        moved = max(relative_error(a[key], b[key]) for a, b in zip(now, way.last, strict=True))
+        noise = max(relative_error(a[key], b[key]) for a, b in zip(now, other, strict=True))
+        if moved > max(tolerance(now[0][key]), _NOISE_ROOM * noise):
+            where = "" if way.taken is None else f" with every If taking its {'then' if way.taken else 'else'} branch"
+            raise CheckFailed(
+                f"{name}: output '{key}' moved by {moved:.2g} relative{where}, the pass promises {TOLERANCE:g}; "
+                "this is a defect of the pass"
+            )
 
 
 def tolerance(output: Any) -> float:
