@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from zc.data import Samples
 from zc.errors import ZcError
@@ -79,6 +79,7 @@ class Quantize(Pass):
             result.declined(describe(present), f"the model is already quantised ({present.op}); give the float model")
             return result
         keep_float = float_filter(model, self.skip, self.only)
+        result.changed = _sums_to_adds(model)
         places = _place(model, ctx, keep_float)
         if not any(one.sites or one.lookups for one in places):
             _tell_placement(result, model, places, ctx.target)
@@ -171,10 +172,16 @@ def _place(model: Model, ctx: Context, keep_float: Callable[[Node], str | None])
     infer_shapes(model)
     for scope in model.scopes():
         sort_nodes(scope)
-        for node in scope.nodes:
-            if node.op == "Sum" and len(node.inputs) == 2 and node.domain in (None, "", "ai.onnx"):
-                node.op = "Add"  # the same for two terms, and the one of the two that has int8 kernels
     return [place(one.graph, ctx.target, keep_float, one.around) for one in regions(model)]
+
+
+def _sums_to_adds(model: Model) -> bool:
+    """A Sum of two terms is an Add, and that is the one of the two which has int8 kernels. True if there was one."""
+    nodes = [cast(Node, n) for one in regions(model) for n in one.graph.nodes]
+    found = [n for n in nodes if n.op == "Sum" and n.standard and len(n.inputs) == 2]
+    for node in found:
+        node.op = "Add"
+    return bool(found)
 
 
 def _tell_placement(result: PassResult, model: Model, places: list[Placement], target: Target) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zc.ir.graph import Array
 from zc.target import QuantType
 
-Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 SMALLEST_SCALE = 2.0**-60

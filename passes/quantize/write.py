@@ -149,8 +149,9 @@ class Writer:
     def _number(self, tensor: Tensor) -> Tensor:
         values = cast(Array, fixed_value(tensor))
         size = float(values.reshape(-1)[0])
-        zero, code = (0, 1) if size >= 0 else (1, 0)
         kind = next(iter(self.scales.values())).type
+        # Unsigned codes have no -1: there the zero point is 1 and the code 0.
+        zero, code = (0, 1) if size >= 0 else (0, -1) if kind == "int8" else (1, 0)
         scale = Scale(np.float32(abs(size) or 1.0), zero, kind)
         codes = self.names.constant(f"{tensor.name}_q", np.full(values.shape, code if size else zero, scale.dtype))
         out = self.names.variable(f"{tensor.name}_dq")

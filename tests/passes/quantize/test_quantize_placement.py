@@ -1,6 +1,12 @@
 """Which values carry codes, which share a scale, what stays float."""
 
+from dataclasses import replace
+
 import numpy as np
+
+from zc.backends.onnxruntime import TARGET
+from zc.passes.quantize.quantize import Quantize
+from zc.pipeline.base import Context
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 
@@ -204,6 +210,23 @@ def test_a_number_beside_codes_is_exact(quantize):
     assert np.abs(got["z"] - want["z"]).max() < 0.05 * np.abs(want["z"]).max()
 
 
+def test_a_negative_number_has_zero_point_0_where_codes_are_signed(quantize_model, graph):
+    signed = replace(TARGET, name="signed", activations="int8", symmetric_activations=True)
+    model = graph(
+        HEAD
+        + """(float[N,3,8,8] x) => (float[N,4,4,4] z) <float[4,3,3,3] w, float[4,4,3,3] v, float half = {-0.3}> {
+            a = Conv (x, w)
+            s = Mul (a, half)
+            z = Conv (s, v)
+        }"""
+    )
+    q = quantize_model(model, target=signed)
+    assert q.values("half_q") == -1
+    assert all(not c.values.any() for c in q.model.constants() if "zero_point" in c.name)
+    got, want = q.outputs()
+    assert np.abs(got["z"] - want["z"]).max() < 0.05 * np.abs(want["z"]).max()
+
+
 def test_a_value_that_float_and_integer_operators_read_serves_both(quantize):
     q = quantize(
         HEAD
@@ -282,3 +305,10 @@ def test_an_operator_that_reads_codes_in_float_says_why(quantize):
     )
     assert "Tanh (1 node): stays float: ort-cpu has no int8 kernel for it" in q.reasons()
     assert "Pad (1 node): stays float: it pads with a value other than zero" in q.reasons()
+
+
+def test_what_was_rewritten_counts_as_changed_though_nothing_is_quantised(graph):
+    model = graph(HEAD + "(float[N,4] x, float[N,4] z) => (float[N,4] y) { y = Sum (x, z) }")
+    result = Quantize().run(model, Context(TARGET))
+    assert [n.op for n in model.graph.nodes] == ["Add"]
+    assert result.changed
