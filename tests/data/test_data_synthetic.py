@@ -89,6 +89,12 @@ def test_the_batch_lies_where_the_model_has_it(spec):
     assert feed["sr"].shape == ()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+def test_a_scalar_is_an_array_as_onnxruntime_wants_it(spec, dtype):
+    value = first([spec("k", dtype)])["k"]
+    assert (type(value), value.shape, value.dtype) == (np.ndarray, (), np.dtype(dtype))
+
+
 def test_a_fixed_batch_rounds_the_rows_up(spec):
     samples = synthesize([spec("x", "float32", 4, 2)], rows=6)
     assert [len(feed["x"]) for feed in samples.batches()] == [4, 4]

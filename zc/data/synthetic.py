@@ -134,12 +134,12 @@ def _draw(rng: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...], hi
     if kind == "float":
         low, high = _bounds(hint or (-3.0, 3.0))
         values = (low + high) / 2 + rng.standard_normal(shape) * ((high - low) / 6)
-        return np.clip(values, low, high).astype(spec.dtype)
+        return np.asarray(np.clip(values, low, high), dtype=spec.dtype)  # a scalar must stay an array
     if kind == "int":
         low, high = _bounds(hint or _whole_range(spec, len(shape)))
-        return rng.integers(low.astype(np.int64), high.astype(np.int64), shape, endpoint=True).astype(spec.dtype)
+        return np.asarray(rng.integers(low.astype(np.int64), high.astype(np.int64), shape, endpoint=True), spec.dtype)
     if kind == "bool":
-        return rng.integers(0, 2, shape).astype(np.bool_)
+        return np.asarray(rng.integers(0, 2, shape), np.bool_)
     raise ZcError(
         f"synthetic samples: input '{spec.name}' has type {spec.dtype}, which cannot be drawn; give real data"
     )
