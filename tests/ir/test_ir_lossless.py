@@ -9,6 +9,7 @@ import onnxruntime as ort
 import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
+from zc.ir.check import problems
 from zc.ir.edit import detach, sweep
 from zc.ir.graph import TypedList
 from zc.ir.model import Model, from_text
@@ -186,6 +187,14 @@ def test_a_sparse_initializer_comes_back_and_can_be_read(normal: Normal) -> None
     assert normal(model.to_proto()) == normal(proto)
     assert next(c for c in model.constants() if c.name == "s").values.tolist() == [0, 0, 5, 0]
     assert [t.name for t in model.to_proto().graph.initializer][-1] == "s"  # dense from now on
+
+
+def test_a_sparse_initializer_has_its_shape_in_the_check() -> None:
+    proto = onnx.parser.parse_model(TEXT.replace("Add (x, w)", "MatMul (x, s)"))
+    sparse = proto.graph.sparse_initializer.add(dims=[4, 4])
+    sparse.values.CopyFrom(numpy_helper.from_array(np.array([5.0], np.float32), "s"))
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.array([2]), "s_index"))
+    assert problems(Model.from_proto(proto)) == []
 
 
 def test_functions_come_back(normal: Normal) -> None:

@@ -173,8 +173,11 @@ class Skeleton(Exporter):
         self.loose: list[Constant] = []
 
     def place(self, proto: onnx.GraphProto, constant: Constant) -> None:
-        """Keep small initializers; let the model take big ones as inputs."""
-        if constant.size <= self.limit:
+        """Keep small initializers; let the model take as inputs the big ones, and sparse ones.
+
+        onnx's shape inference takes a sparse initializer for a scalar.
+        """
+        if constant.size <= self.limit and not isinstance(constant.lazy, LazySparse):
             super().place(proto, constant)
         else:
             self.loose.append(constant)
