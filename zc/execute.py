@@ -1,7 +1,7 @@
 """Runs a model in onnxruntime on plain arrays: the truth that passes are verified and measured against."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -109,6 +109,29 @@ def reason(err: Exception) -> str:
     parts = text.split(" : ", 2)
     text = parts[-1] if len(parts) == 3 and parts[0].isdigit() else text
     return text[:400]
+
+
+def held_bytes(value: Any) -> int:
+    """Bytes that a value of a run takes, with all that a sequence or map holds; 0 for an absent optional."""
+    if isinstance(value, dict):
+        return sum(map(held_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(held_bytes, value))
+    return int(getattr(value, "nbytes", 0))
+
+
+def float_pairs(got: Any, want: Any) -> Iterator[tuple[Array, Array]]:
+    """The float arrays of two runs' values that can be subtracted, flat and in double precision, finite in both.
+
+    Of a sequence, its elements. Left out: other types, and arrays of other sizes (how many boxes a detector finds may
+    hang on rounding).
+    """
+    if isinstance(want, list) and isinstance(got, list):
+        for one, other in zip(got, want, strict=False):
+            yield from float_pairs(one, other)
+    elif isinstance(want, np.ndarray) and want.dtype.kind == "f" and got.shape == want.shape:
+        fine = np.isfinite(want) & np.isfinite(got)
+        yield got[fine].astype(np.float64), want[fine].astype(np.float64)
 
 
 def relative_error(got: Any, want: Any) -> float:

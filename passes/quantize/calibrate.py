@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from zc.data import Samples
-from zc.execute import Runner
+from zc.execute import Runner, held_bytes
 from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.passes.quantize.sketch import Sketch
@@ -45,5 +45,5 @@ def stream(
 def _batch_size(runner: Runner, samples: Samples) -> int:
     """Rows in a batch such that the values of one fit into `MEMORY`, found by running one row."""
     feeds = next(samples.batches(1))
-    held = sum(v.nbytes for v in (*runner.run(feeds).values(), *feeds.values()))
+    held = held_bytes(runner.run(feeds)) + held_bytes(dict(feeds))
     return max(1, min(MOST_ROWS, MEMORY // max(held, 1)))

@@ -4,10 +4,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from zc.data import Samples
-from zc.execute import Runner
+from zc.execute import Runner, float_pairs
 from zc.ir.model import Model, load
 from zc.measure.tensor_error import decibels
 from zc.passes.quantize.weights import Coded
@@ -47,10 +45,8 @@ def output_sqnr(model: Model, original: Model, samples: Samples) -> dict[str, fl
     noise: dict[str, float] = {}
     for feed in feeds.batches(16):
         got = quantised.run(feed)
-        for name, want in exact.run(feed).items():
-            if want.dtype.kind == "f":
-                a, b = got[name].astype(np.float64), want.astype(np.float64)
-                fine = np.isfinite(a) & np.isfinite(b)
-                signal[name] = signal.get(name, 0.0) + float((b[fine] ** 2).sum())
-                noise[name] = noise.get(name, 0.0) + float(((a - b)[fine] ** 2).sum())
+        for name, wanted in exact.run(feed).items():
+            for a, b in float_pairs(got[name], wanted):
+                signal[name] = signal.get(name, 0.0) + float(b @ b)
+                noise[name] = noise.get(name, 0.0) + float((a - b) @ (a - b))
     return {name: decibels(signal[name], noise[name]) for name in signal}

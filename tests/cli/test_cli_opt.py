@@ -11,6 +11,7 @@ import pytest
 from zc.cli import show
 from zc.ir.model import from_text, load
 from zc.pipeline.base import Note
+from zc.pipeline.verify import Movement
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden_models"
 DIGITS = GOLDEN / "digits_cnn.onnx"
@@ -296,6 +297,18 @@ def test_rules_that_end_in_before_and_after_are_two_figures() -> None:
         "fuse: add into the layer after 2",
         "bytes before 3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("moved", "text"),
+    [
+        (Movement(0.1, 20.0, "y"), "SQNR 20.0 dB"),
+        (Movement(float("inf"), float("inf"), "boxes"), "'boxes' differs in size or in where it is finite"),
+        (Movement(0.25, float("inf"), "ids"), "'ids' differs by 0.2 of its largest value"),
+    ],
+)
+def test_how_far_outputs_moved_is_told_where_no_float_can_tell(moved: Movement, text: str) -> None:
+    assert show.moved_text(moved) == text
 
 
 def test_a_long_reason_is_one_line_in_a_pipe(capsys) -> None:

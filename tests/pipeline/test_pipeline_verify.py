@@ -51,6 +51,13 @@ def test_the_signal_to_noise_ratio_is_in_decibels() -> None:
     assert moved.worst == "y"
 
 
+def test_noise_in_a_sequence_counts_and_arrays_of_other_sizes_are_left_out() -> None:
+    then = [{"y": [np.float32([1, 1])], "boxes": np.float32([[1, 2]])}]
+    moved = movement([{"y": [np.float32([1.1, 1.1])], "boxes": np.float32([[1, 2], [3, 4]])}], then)
+    assert moved.sqnr_db == pytest.approx(20, abs=0.1)
+    assert (moved.relative, moved.worst) == (float("inf"), "boxes")
+
+
 def test_equal_outputs_have_no_noise() -> None:
     same = [{"y": np.float32([1, np.nan, np.inf])}]
     assert movement(same, same).relative == 0

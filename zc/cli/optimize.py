@@ -250,7 +250,7 @@ def _line(report: Report, source: Path, output: Path, more: list[str]) -> str:
     ]
     if report.total is not None:
         moved = report.total
-        parts.append("outputs equal" if moved.relative <= 1e-5 else f"SQNR {moved.sqnr_db:.1f} dB to the original")
+        parts.append("outputs equal" if moved.relative <= 1e-5 else f"{show.moved_text(moved)} against the original")
     return "; ".join([*parts, *more])
 
 

@@ -1,5 +1,6 @@
 """How a pipeline run looks on stderr: the effective pipeline, a line a pass, what was declined, warnings."""
 
+import math
 import sys
 from collections import defaultdict
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from zc.pipeline.base import Note, Stat
     from zc.pipeline.manager import PassRun, Report
+    from zc.pipeline.verify import Movement
 
 _LISTED = 12
 
@@ -48,14 +50,21 @@ def pass_line(out: Console, run: "PassRun", timing: bool) -> None:
     if run.movement is not None:
         moved = run.movement
         parts.append(
-            f"outputs equal (moved {moved.relative:.1g})"
-            if run.exact
-            else f"outputs moved, SQNR {moved.sqnr_db:.1f} dB"
+            f"outputs equal (moved {moved.relative:.1g})" if run.exact else f"outputs moved, {moved_text(moved)}"
         )
     if timing:
         parts.append(f"{run.seconds:.2f} s + {run.verify_seconds:.2f} s checking")
     out.print(f"[bold]{escape(run.text)}[/]: {escape('; '.join(parts)) if not state else '; '.join(parts)}")
     notes(out, run.notes)
+
+
+def moved_text(moved: "Movement") -> str:
+    """How far outputs moved; where no float of the same size did, which output and how."""
+    if math.isfinite(moved.sqnr_db) or not moved.relative:
+        return f"SQNR {moved.sqnr_db:.1f} dB"
+    if math.isfinite(moved.relative):
+        return f"'{moved.worst}' differs by {moved.relative:.1g} of its largest value"
+    return f"'{moved.worst}' differs in size or in where it is finite"
 
 
 def notes(out: Console, items: "tuple[Note, ...] | list[Note]") -> None:

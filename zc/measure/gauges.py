@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zc.errors import ZcError, nearest
+from zc.execute import held_bytes
 from zc.ir.graph import Array
 from zc.measure.metrics import Metric, class_ids, find_metric, scores_of
 from zc.measure.moments import Moments
@@ -196,7 +197,7 @@ class FunctionGauge:
         for held, each in zip(self._held, outputs, strict=True):
             for name, array in each.items():
                 held.setdefault(name, []).append(array)
-                self._bytes += array.nbytes
+                self._bytes += held_bytes(array)
         if labels is not None:
             self._labels.append(labels)
         if self._bytes > _HELD_LIMIT:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zc.errors import CheckFailed, ZcError
-from zc.execute import Runner, relative_error
+from zc.execute import Runner, float_pairs, relative_error
 from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.ir.spec import TensorSpec
@@ -33,6 +33,7 @@ class Movement:
 
     relative: float
     sqnr_db: float
+    """Over the float outputs of equal size; infinite when none of them moved."""
     worst: str
     """The output that moved most."""
 
@@ -143,9 +144,7 @@ def movement(now: Outputs, then: Outputs) -> Movement:
         for key, want in b.items():
             got = a[key]
             errors[key] = max(errors.get(key, 0.0), relative_error(got, want))
-            if isinstance(want, np.ndarray) and want.dtype.kind == "f" and got.shape == want.shape:
-                fine = np.isfinite(want) & np.isfinite(got)
-                want64, got64 = want[fine].astype(np.float64), got[fine].astype(np.float64)
+            for got64, want64 in float_pairs(got, want):
                 signal += float(want64 @ want64)
                 noise += float((got64 - want64) @ (got64 - want64))
     worst = max(errors, key=lambda k: errors[k], default="")

@@ -64,6 +64,17 @@ def test_a_model_with_nothing_to_quantise_says_so(quantize):
     assert "nothing to quantise" in q.reasons()
 
 
+def test_an_output_that_is_a_sequence_is_no_obstacle(quantize):
+    q = quantize(
+        HEAD
+        + """(float[N,3] x) => (seq(float[N,1]) z) <float[3,4] w> {
+        h = MatMul (x, w)
+        z = SplitToSequence <axis = 1> (h)
+    }"""
+    )
+    assert q.result.stats["weighted_in_integers"] == 1
+
+
 def test_a_half_precision_model_says_so(quantize):
     q = quantize(HEAD + "(float16[N,4] x) => (float16[N,3] y) <float16[4,3] w> { y = MatMul (x, w) }")
     assert not q.result.changed
