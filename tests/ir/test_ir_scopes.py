@@ -262,3 +262,24 @@ def test_a_concat_of_thousands_of_values(normal: Callable[[onnx.ModelProto], onn
     model = Model.from_proto(proto)
     assert problems(model) == []
     assert normal(model.copy().to_proto()) == normal(proto)
+
+
+def test_a_copied_node_reads_the_same_outer_values() -> None:
+    model = from_text("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (bool c, float[2] x) => (float[2] y) <float[2] w = {1, 2}> {
+            a = Abs (x)
+            y = If (c) <then_branch = t () => (float[2] p) { p = Add (a, w) },
+                        else_branch = e () => (float[2] q) { q = Neg (a) }>
+        }""")
+    node = model.graph.nodes[1]
+    out = Variable("z", np.float32, [2])
+    twin = node.copy(inputs=list(node.inputs), outputs=[out])
+    for body in twin.subgraphs():
+        for tensor in [t for n in body.nodes for t in n.outputs]:
+            tensor.name += "_twin"
+    model.graph.nodes.append(twin)
+    model.graph.outputs.append(out)
+    assert problems(model) == []
+    assert twin.attrs["then_branch"].nodes[0].inputs[0] is model.graph.nodes[0].outputs[0]
+    assert twin.attrs["then_branch"] is not node.attrs["then_branch"]

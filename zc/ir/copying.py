@@ -18,24 +18,13 @@ def copy_graph(graph: Graph, copies: dict[int, Tensor], top: bool) -> Graph:
                 copies[id(old)] = new
         return new
 
-    def attribute(value: Any) -> Any:
-        if isinstance(value, Graph):
-            return copy_graph(value, copies, top=False)
-        if isinstance(value, Constant):
-            return value.copy()
-        if isinstance(value, TypedList):
-            return TypedList(value.kind, value)
-        if type(value) is list:
-            return [attribute(v) if isinstance(v, Graph | Constant) else v for v in value]
-        return value
-
     declared = [cast(Constant, tensor(c)) for c in graph.declared if isinstance(c, Constant)]
     nodes: list[gs.Node] = []
     for node in graph.nodes:
         new = Node(
             node.op,
             node.name,
-            {k: attribute(v) for k, v in node.attrs.items()},
+            {k: copy_attribute(v, copies) for k, v in node.attrs.items()},
             [tensor(t) for t in node.inputs],
             [tensor(t) for t in node.outputs],
             node.domain,
@@ -54,7 +43,9 @@ def copy_graph(graph: Graph, copies: dict[int, Tensor], top: bool) -> Graph:
     }
     result: Graph
     if isinstance(graph, Function):
-        result = Function(domain=graph.domain, attrs={k: attribute(v) for k, v in graph.attrs.items()}, **fields)
+        result = Function(
+            domain=graph.domain, attrs={k: copy_attribute(v, copies) for k, v in graph.attrs.items()}, **fields
+        )
         result.overload = graph.overload
     else:
         result = Graph(**fields)
@@ -63,3 +54,16 @@ def copy_graph(graph: Graph, copies: dict[int, Tensor], top: bool) -> Graph:
             result.functions = [cast(Function, copy_graph(cast(Graph, f), {}, top=False)) for f in graph.functions]
     result.declared, result.metadata, result.quantization = declared, graph.metadata, graph.quantization
     return result
+
+
+def copy_attribute(value: Any, copies: dict[int, Tensor]) -> Any:
+    """An attribute's value with bodies, lists and constants of its own; `copies` as for `copy_graph`."""
+    if isinstance(value, Graph):
+        return copy_graph(value, copies, top=False)
+    if isinstance(value, Constant):
+        return value.copy()
+    if isinstance(value, TypedList):
+        return TypedList(value.kind, value)
+    if type(value) is list:
+        return [copy_attribute(v, copies) if isinstance(v, Graph | Constant) else v for v in value]
+    return value

@@ -203,8 +203,14 @@ class Node(gs.Node):
                 self.__dict__[field] = other.__dict__[field]
 
     def copy(self, inputs: Any = None, outputs: Any = None, tensor_map: Any = None) -> "Node":
-        """A node with the same operator and attributes on other values; bodies are copied."""
-        attrs = {k: v.copy({}) if isinstance(v, Graph) else v for k, v in self.attrs.items()}
+        """A node with the same operator and attributes on other values; bodies are copied, what they read stays.
+
+        tensor_map: by id of an outer value, what the bodies of the copy read instead.
+        """
+        from zc.ir.copying import copy_attribute
+
+        around = {id(t): t for t in _outer_values(self)} | (tensor_map or {})
+        attrs = {k: copy_attribute(v, around) for k, v in self.attrs.items()}
         new = Node(self.op, self.name, attrs, inputs, outputs, self.domain)
         new.take_notes(self)
         return new
@@ -227,6 +233,16 @@ class Node(gs.Node):
         return f"<{self.op} {self.name!r}>"
 
     __str__ = __repr__
+
+
+def _outer_values(node: Node) -> Iterator[Tensor]:
+    """The values that the bodies inside a node take from the scopes around it."""
+    bodies = [cast(Graph, body) for body in node.subgraphs(recursive=True)]
+    own = {
+        id(t) for body in bodies for t in (*body.inputs, *body.declared, *(t for n in body.nodes for t in n.outputs))
+    }
+    read = (t for body in bodies for t in (*body.outputs, *(t for n in body.nodes for t in n.inputs)))
+    yield from (t for t in read if t.name and id(t) not in own)
 
 
 class Graph(gs.Graph):
