@@ -2,16 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar, cast
 
-import onnx
 import onnx_graphsurgeon as gs
-from onnx import defs
 
 from zc.ir.edit import sweep
 from zc.ir.graph import Graph, Node, Tensor, Variable
 from zc.ir.model import Model
+from zc.ir.schema import node_schema
 from zc.passes.cleanup.operands import plain
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
@@ -92,10 +90,10 @@ def _trim_outputs(scope: Graph) -> int:
     """Drop optional outputs that nobody reads; an empty name keeps later ones in place."""
     kept = {id(t) for t in scope.outputs}
     count = 0
-    for node in scope.nodes:
+    for node in _nodes(scope):
         if len(node.outputs) < 2 or (node.op == "BatchNormalization" and plain(node, "training_mode", 0)):
             continue
-        optional = _optional_outputs(node.op, node.domain or "", scope.opset)
+        optional = _optional_outputs(node, scope.opset)
         for i, tensor in enumerate(node.outputs):
             if i in optional and not tensor.is_empty() and not tensor.outputs and id(tensor) not in kept:
                 node.outputs[i] = Variable("")
@@ -105,16 +103,9 @@ def _trim_outputs(scope: Graph) -> int:
     return count
 
 
-@lru_cache(maxsize=1024)
-def _optional_outputs(op: str, domain: str, opset: int) -> frozenset[int]:
-    if domain not in ("", "ai.onnx"):
-        return frozenset()
-    try:
-        schema = defs.get_schema(op, opset, "")
-    except defs.SchemaError:
-        return frozenset()
-    optional = onnx.defs.OpSchema.FormalParameterOption.Optional
-    return frozenset(i for i, one in enumerate(schema.outputs) if one.option == optional)
+def _optional_outputs(node: Node, opset: int) -> frozenset[int]:
+    schema = node_schema(node.op, opset, "") if node.standard else ""
+    return frozenset() if isinstance(schema, str) else schema.optional_outputs
 
 
 def _drop_initializers(scope: Graph) -> int:

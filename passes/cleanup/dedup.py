@@ -8,14 +8,13 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from zc.ir.edit import Editor, replace_uses, sweep
+from zc.ir.edit import Editor, Names, replace_uses, sweep
 from zc.ir.external import digest
 from zc.ir.graph import Constant, Graph, Node, Tensor
 from zc.ir.model import Model
 from zc.passes.cleanup.dce import discard
 from zc.passes.cleanup.fold import RANDOM
 from zc.passes.cleanup.operands import computing_scopes, overridable
-from zc.passes.cleanup.rules import LazyNames
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 
@@ -58,7 +57,7 @@ def dedup(model: Model) -> PassResult:
     loose = overridable(model)
     content = _Content(model, loose)
     result = PassResult(False)
-    nodes = sum(_join_expressions(scope, content, LazyNames(model.graph), result) for scope in computing_scopes(model))
+    nodes = sum(_join_expressions(scope, content, Names(model.graph), result) for scope in computing_scopes(model))
     owned: set[int] = set()
     weights = sum(_join_initializers(scope, content, owned) for scope in computing_scopes(model))
     result.stats = {k: v for k, v in (("expressions", nodes), ("initializers", weights)) if v}
@@ -113,8 +112,8 @@ def _same_bytes(a: Constant, b: Constant) -> bool:
     return bool(np.array_equal(left, right))
 
 
-def _join_expressions(scope: Graph, content: _Content, names: LazyNames, result: PassResult) -> int:
-    editor = Editor(scope, cast(Any, names))
+def _join_expressions(scope: Graph, content: _Content, names: Names, result: PassResult) -> int:
+    editor = Editor(scope, names)
     first: dict[Hashable, gs.Node] = {}
     count = 0
     for node in cast(Iterable[Node], scope.nodes):
@@ -165,9 +164,7 @@ def _attribute(value: Any) -> Hashable:
 def _reason(node: gs.Node, kept: gs.Node, editor: Editor) -> str | None:
     """Why two equal nodes cannot become one, or None."""
     for old, new in zip(node.outputs, kept.outputs, strict=True):
-        if id(old) in editor._results or (
-            editor.is_output(old) and (editor.is_output(new) or id(new) in editor._results)
-        ):
+        if editor.cannot_forward(old, new) is not None:
             return f"it equals '{kept.name or kept.op}', but both are outputs of the graph or of a body"
     return None
 

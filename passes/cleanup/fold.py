@@ -10,11 +10,11 @@ import onnx_graphsurgeon as gs
 from zc.ir.edit import make_constant, sort_nodes, sweep
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe
 from zc.ir.model import Model
-from zc.ir.shapes import infer_shapes, static_shape
+from zc.ir.shapes import infer_shapes, made_up, static_shape
 from zc.passes.cleanup.branches import inline_branches
 from zc.passes.cleanup.dce import drop_dead_nodes
 from zc.passes.cleanup.evaluate import evaluate
-from zc.passes.cleanup.operands import OLDEST, computing_scopes, fixed, made_up, overridable, shape_of, too_old
+from zc.passes.cleanup.operands import OLDEST, computing_scopes, fixed, overridable, shape_of, too_old
 from zc.passes.cleanup.shapefold import fold_shapes
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register

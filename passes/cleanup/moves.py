@@ -3,7 +3,8 @@
 import numpy as np
 
 from zc.ir.graph import Node, Tensor
-from zc.passes.cleanup.operands import Dim, given, normal_axes, plain, rank_of, shape_of
+from zc.ir.spec import Dim
+from zc.passes.cleanup.operands import given, normal_axes, plain, rank_of, shape_of
 from zc.passes.cleanup.rules import Match, Rule, Site, after, always
 
 _FORMS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from zc.ir.graph import Array, Node, Tensor
-from zc.passes.cleanup.operands import Dim, given, plain, rank_of, same_shape, shape_of
+from zc.ir.spec import Dim
+from zc.passes.cleanup.operands import given, plain, rank_of, same_shape, shape_of
 from zc.passes.cleanup.rules import Match, Rule, Site
 
 _FAR = 2**31 - 1

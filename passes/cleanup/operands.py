@@ -7,14 +7,13 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, fixed_value
+from zc.ir.graph import Array, Constant, Graph, Node, Tensor, fixed_value
 from zc.ir.model import Model
+from zc.ir.spec import Dim
 from zc.pipeline.base import PassResult
 
 VAGUE = frozenset({"", "?", "-1", "*", "None", "none", "unk", "unknown", "dynamic"})
 """Names that exporters give to every dimension they know nothing of: equal names, but not equal sizes."""
-
-Dim = int | str | None
 
 OLDEST = 7
 """Below this operator set arithmetic broadcasts by attributes; nothing here reads them."""
@@ -79,11 +78,6 @@ def shape_of(tensor: Tensor) -> list[Dim] | None:
     return [None if (isinstance(d, str) and d in VAGUE) or (isinstance(d, int) and d < 0) else d for d in tensor.shape]
 
 
-def made_up(dim: object) -> bool:
-    """Is a dimension's name one that onnx's inference makes up for a size that it does not know?"""
-    return isinstance(dim, str) and dim.startswith("unk__") and dim[5:].isdigit()
-
-
 def rank_of(tensor: Tensor) -> int | None:
     """The number of dimensions, or None."""
     return None if tensor.shape is None else len(tensor.shape)
@@ -108,11 +102,3 @@ def normal_axes(axes: Sequence[int], rank: int) -> tuple[int, ...]:
 def unused(tensor: Tensor) -> bool:
     """Does no node take the value? (It may still be an output of the graph.)"""
     return not tensor.outputs
-
-
-def drop_input(node: gs.Node, index: int) -> None:
-    """Take an optional input away."""
-    if index == len(node.inputs) - 1:
-        del node.inputs[index]
-    elif index < len(node.inputs):
-        node.inputs[index] = Variable("")

@@ -8,7 +8,6 @@ after a rewrite only the nodes around it are looked at again, so the cost is lin
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -39,10 +38,10 @@ class Rule:
 class Site:
     """One scope under rewriting, with what rules ask and do."""
 
-    def __init__(self, graph: Graph, names: "LazyNames", loose: frozenset[int]) -> None:
+    def __init__(self, graph: Graph, names: Names, loose: frozenset[int]) -> None:
         self.graph, self.names, self.loose = graph, names, loose
         self.opset = int(graph.opset)
-        self.editor = Editor(graph, cast(Names, names))
+        self.editor = Editor(graph, names)
         self.planned: dict[int, Any] = {}
         """What a check has computed for the rewrite that follows it, by the id of the root."""
 
@@ -92,16 +91,7 @@ class Site:
 
     def can_forward(self, old: Tensor, new: Tensor) -> str | None:
         """What `forward` would say, without doing it."""
-        editor = self.editor
-        if id(old) in editor._results:
-            return "its output is the result of a subgraph body"
-        if not editor.is_output(old):
-            return None
-        if not new.inputs or isinstance(new, Constant):
-            return "it connects a graph input or constant to a graph output"
-        if editor.is_output(new) or id(new) in editor._results:
-            return "it connects two graph outputs"
-        return None if editor.local(new.inputs[0]) else "it connects an outer value to a graph output"
+        return self.editor.cannot_forward(old, new)
 
     def take_over(self, node: Node, old: Node) -> None:
         """Let `node` write what `old` wrote; `old` and the value that `node` wrote die."""
@@ -117,29 +107,6 @@ class Site:
         detach(old)
         new.outputs.append(output)
         return self.editor.add(new)
-
-
-class LazyNames:
-    """Fresh names; the graph is scanned when the first one is taken."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-
-    @cached_property
-    def _names(self) -> Names:
-        return Names(self._graph)
-
-    def take(self, stem: str) -> str:
-        """See `zc.ir.edit.Names.take`."""
-        return self._names.take(stem)
-
-    def constant(self, stem: str, values: Array) -> Constant:
-        """See `zc.ir.edit.Names.constant`."""
-        return self._names.constant(stem, values)
-
-    def variable(self, stem: str, like: Tensor | None = None) -> Variable:
-        """See `zc.ir.edit.Names.variable`."""
-        return self._names.variable(stem, like)
 
 
 @dataclass
@@ -164,7 +131,7 @@ def rewrite(model: Model, rules: Sequence[Rule]) -> Outcome:
     for rule in rules:
         for op in rule.roots:
             by_root.setdefault(op, []).append(rule)
-    names, loose, outcome = LazyNames(model.graph), overridable(model), Outcome()
+    names, loose, outcome = Names(model.graph), overridable(model), Outcome()
     for scope in computing_scopes(model):
         if any(n.op in by_root for n in scope.nodes):
             site = Site(scope, names, loose)
@@ -211,11 +178,6 @@ def _around(match: Match) -> list[Node]:
         for tensor in node.outputs:
             found.update({id(c): cast(Node, c) for c in tensor.outputs})
     return list(found.values())
-
-
-def single(node: Node, site: Site) -> Match:
-    """Pattern: every node of the root's operator."""
-    return (node,)
 
 
 def after(*ops: str, at: int = 0, alone: bool = True) -> Callable[[Node, Site], Match | None]:

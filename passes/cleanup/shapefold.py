@@ -7,7 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from zc.ir.edit import Names, make_constant, replace_uses
-from zc.ir.graph import Array, Constant, Graph, Tensor, Variable
+from zc.ir.graph import Constant, Graph, Tensor, Variable
 from zc.ir.model import Model
 from zc.passes.cleanup.operands import computing_scopes, given, normal_axes, plain
 from zc.passes.cleanup.shapevalues import ShapeValues, concrete, known_ints
@@ -19,7 +19,7 @@ _END = 2**63 - 1
 def fold_shapes(model: Model, loose: frozenset[int]) -> int:
     """Fold the shape arithmetic of all scopes; the number of operands that became constant or were found equal."""
     values = ShapeValues(model.opset, loose)
-    names = _LazyNames(model.graph)
+    names = Names(model.graph)
     count = 0
     for scope in computing_scopes(model):
         values.walk(scope)
@@ -27,19 +27,6 @@ def fold_shapes(model: Model, loose: frozenset[int]) -> int:
         count += sum(_mend(node, values, names) for node in scope.nodes)
         count += _share_equal(scope, values)
     return count
-
-
-class _LazyNames:
-    """Fresh names; the graph is scanned when the first is taken."""
-
-    def __init__(self, graph: gs.Graph) -> None:
-        self.graph = graph
-        self.names: Names | None = None
-
-    def constant(self, stem: str, values: Array) -> Constant:
-        if self.names is None:
-            self.names = Names(self.graph)
-        return self.names.constant(stem, values)
 
 
 def _settle_known(scope: Graph, values: ShapeValues) -> int:
@@ -82,7 +69,7 @@ def _share_equal(scope: Graph, values: ShapeValues) -> int:
     return count
 
 
-def _mend(node: gs.Node, values: ShapeValues, names: _LazyNames) -> bool:
+def _mend(node: gs.Node, values: ShapeValues, names: Names) -> bool:
     """Give a node a constant operand in the place of one that is computed; True when done."""
     rule = _OPERANDS.get(node.op)
     if rule is None or not node.standard or not node.outputs:

@@ -10,7 +10,7 @@ import pytest
 
 from zc.errors import ZcError
 from zc.ir.check import check
-from zc.ir.edit import Editor, Names, detach, insert, make_constant, remove_nodes, replace_uses, sort_nodes, sweep
+from zc.ir.edit import Editor, Names, detach, make_constant, replace_uses, sort_nodes, sweep
 from zc.ir.graph import Constant, Node, Variable
 from zc.ir.model import Model, from_text
 
@@ -149,13 +149,6 @@ def test_detached_nodes_are_swept_and_others_with_no_outputs_stay() -> None:
     assert [n.op for n in model.graph.inputs[0].outputs] == ["Relu", "Print"]
 
 
-def test_remove_nodes_cuts_their_edges() -> None:
-    model = from_text(f"{HEAD} g (float[2] x) => (float[2] y) {{ a = Abs (x)  b = Exp (a)  y = Relu (x) }}")
-    remove_nodes(model.graph, model.graph.nodes[:2])
-    assert order(model) == ["Relu"]
-    check(model)
-
-
 def test_replace_uses_reaches_bodies_and_spares_outputs() -> None:
     model = from_text(f"""{HEAD} g (bool c, float[2] x) => (float[2] y, float[2] a) {{
         a = Abs (x)
@@ -188,12 +181,6 @@ def test_make_constant_takes_the_value_from_its_producer() -> None:
     sweep(model.graph)
     check(model)
     assert [t.name for t in model.to_proto().graph.initializer] == ["a"]
-
-
-def test_insert_puts_nodes_in_front() -> None:
-    model = from_text(f"{HEAD} g (float[2] x) => (float[2] y) {{ y = Relu (x) }}")
-    insert(model.graph, model.graph.nodes[0], Node("Abs", outputs=[Variable("a")]))
-    assert order(model) == ["Abs", "Relu"]
 
 
 def forwarded(text: str, node: int) -> tuple[Model, str | None]:

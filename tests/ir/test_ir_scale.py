@@ -39,7 +39,7 @@ def test_twice_the_nodes_take_twice_the_time(tmp_path: Path, chain: Chain, shuff
         seconds[n] = min(runs)
         assert [node.name for node in model.graph.nodes] == [f"n{i}" for i in range(n)]
     assert seconds[20_000] < 6
-    assert seconds[20_000] < 2.8 * seconds[10_000]
+    assert seconds[20_000] < 3.5 * seconds[10_000]  # four times, if it were quadratic
 
 
 def test_many_bodies_in_a_wide_graph_are_linear(growth: Callable[..., float]) -> None:

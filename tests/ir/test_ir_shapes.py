@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from zc.errors import ZcError
 from zc.ir.check import check
 from zc.ir.model import Model, from_text
-from zc.ir.shapes import infer_shapes, made_up, require_shapes, static_shape
+from zc.ir.shapes import infer_shapes, made_up, static_shape
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 CONV = f"""{HEAD} g (float[N,3,8,8] x) => (float[N,2] y) <float[4,3,3,3] w, float[2,4] v> {{
@@ -120,12 +119,6 @@ def test_static_shapes_have_sizes_only(model: Model) -> None:
     infer_shapes(model)
     assert static_shape(model.graph.nodes[0].outputs[0]) is None
     assert static_shape(model.constants()[0]) == (4, 3, 3, 3)
-
-
-def test_a_missing_rank_is_named() -> None:
-    model = from_text('<ir_version: 8, opset_import: ["" : 17, "m": 1]> g (float[2] x) => (y) { [odd] y = m.Mine (x) }')
-    with pytest.raises(ZcError, match="g: node 'odd': the rank of 'y' is unknown"):
-        require_shapes(model, model.nodes())
 
 
 def test_a_name_that_inference_made_up_is_not_kept_where_the_next_one_knows_nothing() -> None:

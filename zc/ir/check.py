@@ -78,18 +78,6 @@ def check(model: Model) -> None:
         raise ZcError(f"{model.name}: {found[0]}{more}")
 
 
-def foreign_ops(model: Model) -> dict[str, int]:
-    """Operators of sets that onnx does not have, `domain::op` -> number of nodes. They are allowed and left alone."""
-    known = _functions(model)
-    counts: Counter[str] = Counter()
-    for scope in model.scopes():
-        for node in scope.nodes:
-            own = cast(Node, node)
-            if (own.domain or "") not in _STANDARD and (own.domain or "", own.op, own.overload) not in known:
-                counts[f"{own.domain}::{own.op}"] += 1
-    return dict(sorted(counts.items()))
-
-
 # ---- the scopes
 
 

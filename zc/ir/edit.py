@@ -1,6 +1,7 @@
 """Edits: fresh names, sorting, replacing and removing. All linear, all by identity."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import cast
 
 import onnx_graphsurgeon as gs
@@ -11,22 +12,26 @@ from zc.ir.graph import Array, Constant, Node, Tensor, Variable, describe, scope
 
 
 class Names:
-    """Fresh names for values and nodes: one scan of the graph (all scopes), then constant time a name."""
+    """Fresh names for values and nodes: one scan of the graph (all scopes) for the first, then constant time a name."""
 
     def __init__(self, graph: gs.Graph) -> None:
-        self.used: set[str] = set()
-        for scope in scopes(graph):
-            self.used.update(t.name for t in (*scope.inputs, *scope.outputs))
-            self.used.update(c.name for c in getattr(scope, "declared", ()))
-            for node in scope.nodes:
-                self.see(node)
+        self._graph = graph
         self._next: dict[str, int] = {}
+
+    @cached_property
+    def used(self) -> set[str]:
+        """The names in use."""
+        found: set[str] = set()
+        for scope in scopes(self._graph):
+            found.update(t.name for t in (*scope.inputs, *scope.outputs))
+            found.update(c.name for c in getattr(scope, "declared", ()))
+            for node in scope.nodes:
+                found.update(_names_of(node))
+        return found
 
     def see(self, node: gs.Node) -> None:
         """Take note of a node that was added with names of its own."""
-        self.used.add(node.name)
-        self.used.update(t.name for t in node.inputs)
-        self.used.update(t.name for t in node.outputs)
+        self.used.update(_names_of(node))
 
     def take(self, stem: str) -> str:
         """`stem` itself when it is free, else `stem_1`, `stem_2`, ..."""
@@ -47,6 +52,12 @@ class Names:
         if like is None:
             return Variable(self.take(stem))
         return Variable(self.take(stem), like.dtype, None if like.shape is None else list(like.shape))
+
+
+def _names_of(node: gs.Node) -> Iterator[str]:
+    yield node.name
+    yield from (t.name for t in node.inputs)
+    yield from (t.name for t in node.outputs)
 
 
 def outer_values(node: gs.Node) -> Iterator[Tensor]:
@@ -126,15 +137,6 @@ def sweep(graph: gs.Graph) -> int:
     return before - len(graph.nodes)
 
 
-def remove_nodes(graph: gs.Graph, nodes: Iterable[gs.Node]) -> None:
-    """Detach the given nodes and drop them from the graph, in linear time for any number of them."""
-    gone = set()
-    for node in nodes:
-        gone.add(id(node))
-        detach(node)
-    graph.nodes[:] = [n for n in graph.nodes if id(n) not in gone]
-
-
 def replace_uses(old: Tensor, new: Tensor, only: Callable[[gs.Node], bool] | None = None) -> int:
     """Let the consumers of `old` (in every scope) take `new`; graph outputs stay. The number of inputs changed."""
     count = 0
@@ -191,24 +193,31 @@ class Editor:
 
             before:  new -> P -> old -> C          after:  new -> C
         """
-        if id(old) in self._results:
-            return "its output is the result of a subgraph body"
+        why = self.cannot_forward(old, new)
+        if why is not None:
+            return why
         if id(old) not in self._outputs:
             replace_uses(old, new)
             return None
-        if not new.inputs or isinstance(new, gs.Constant):
-            return "it connects a graph input or constant to a graph output"
-        if id(new) in self._outputs or id(new) in self._results:
-            return "it connects two graph outputs"
         producer = new.inputs[0]
-        if not self.local(producer):
-            return "it connects an outer value to a graph output"
         for owner in list(old.inputs):
             # An empty output keeps the others in their places.
             owner.outputs[next(i for i, t in enumerate(owner.outputs) if t is old)] = Variable("")
         producer.outputs[next(i for i, t in enumerate(producer.outputs) if t is new)] = old
         replace_uses(new, old)
         return None
+
+    def cannot_forward(self, old: Tensor, new: Tensor) -> str | None:
+        """The reason why `forward` would do nothing, or None."""
+        if id(old) in self._results:
+            return "its output is the result of a subgraph body"
+        if id(old) not in self._outputs:
+            return None
+        if not new.inputs or isinstance(new, gs.Constant):
+            return "it connects a graph input or constant to a graph output"
+        if id(new) in self._outputs or id(new) in self._results:
+            return "it connects two graph outputs"
+        return None if self.local(new.inputs[0]) else "it connects an outer value to a graph output"
 
     def finish(self) -> None:
         """Drop dead nodes and sort if nodes were added."""
@@ -221,9 +230,3 @@ def make_constant(tensor: Tensor, values: Array) -> Constant:
     """Turn a run-time value into a constant in place: its producer loses it, its consumers see the constant."""
     tensor.inputs.clear()
     return cast(Variable, tensor).to_constant(values)
-
-
-def insert(graph: gs.Graph, before: gs.Node, *nodes: Node) -> None:
-    """Put nodes in front of another node. Linear in the graph: for many inserts append and call `sort_nodes` once."""
-    at = next(i for i, n in enumerate(graph.nodes) if n is before)
-    graph.nodes[at:at] = nodes

@@ -117,11 +117,6 @@ class Model:
         for body in self.graph.subgraphs(recursive=True):
             body.opset = version
 
-    def add_domain(self, domain: str, version: int = 1) -> None:
-        """Import an operator set unless it is there."""
-        if domain not in self.opsets:
-            self.graph.import_domains = [*(self.graph.import_domains or ()), helper.make_opsetid(domain, version)]
-
     # ---- from and to messages
 
     @staticmethod

@@ -19,6 +19,7 @@ class NodeSchema:
     max_outputs: int
     required_inputs: tuple[int, ...]
     required_outputs: tuple[int, ...]
+    optional_outputs: frozenset[int]
     attributes: frozenset[str]
     required_attributes: frozenset[str]
 
@@ -37,7 +38,7 @@ def node_schema(op: str, version: int, domain: str) -> NodeSchema | str:
         return f"operator {called} does not exist in opset {version}{nearest(op, sorted({s.name for s in history}))}"
     if schema.deprecated:
         return f"operator {called} no longer exists in opset {version}, since {schema.since_version}"
-    single = defs.OpSchema.FormalParameterOption.Single
+    single, optional = defs.OpSchema.FormalParameterOption.Single, defs.OpSchema.FormalParameterOption.Optional
     return NodeSchema(
         schema.min_input,
         schema.max_input,
@@ -45,6 +46,7 @@ def node_schema(op: str, version: int, domain: str) -> NodeSchema | str:
         schema.max_output,
         tuple(i for i, p in enumerate(schema.inputs) if p.option == single),
         tuple(i for i, p in enumerate(schema.outputs) if p.option == single),
+        frozenset(i for i, p in enumerate(schema.outputs) if p.option == optional),
         frozenset(schema.attributes),
         frozenset(name for name, a in schema.attributes.items() if a.required),
     )

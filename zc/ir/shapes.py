@@ -7,10 +7,9 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import shape_inference
 
-from zc.errors import ZcError
 from zc.ir.external import dtype_of
 from zc.ir.garbage import without_gc
-from zc.ir.graph import Graph, Node, Tensor, Variable
+from zc.ir.graph import Graph, Tensor, Variable
 from zc.ir.model import Model
 
 
@@ -104,7 +103,7 @@ def made_up(dim: Any) -> bool:
 
     The next inference gives such a name to another dimension, so none is kept from one to the next.
     """
-    return isinstance(dim, str) and dim.startswith("unk__")
+    return isinstance(dim, str) and dim.startswith("unk__") and dim[5:].isdigit()
 
 
 def static_shape(tensor: Tensor) -> tuple[int, ...] | None:
@@ -112,11 +111,3 @@ def static_shape(tensor: Tensor) -> tuple[int, ...] | None:
     if tensor.shape is None or not all(isinstance(d, int) and d >= 0 for d in tensor.shape):
         return None
     return tuple(int(d) for d in tensor.shape)
-
-
-def require_shapes(model: Model, nodes: Iterable[Node]) -> None:
-    """ZcError naming the first node with an input or output of unknown rank."""
-    for node in nodes:
-        for tensor in (*node.inputs, *node.outputs):
-            if tensor.name and tensor.shape is None:
-                raise ZcError(f"{model.name}: node '{node.name}': the rank of '{tensor.name}' is unknown")

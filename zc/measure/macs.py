@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from zc.errors import ZcError
 from zc.ir.graph import Node, Tensor, attribute, describe
-from zc.ir.shapes import static_shape
+from zc.ir.shapes import made_up, static_shape
 
 
 def macs_of(node: Node) -> int:
@@ -35,7 +35,7 @@ def counts(node: Node) -> bool:
 def _why(tensor: Tensor) -> str:
     if tensor.shape is None:
         return f"the rank of '{tensor.name}' is not known"
-    sizes = ["?" if d is None or str(d).startswith("unk__") else str(d) for d in tensor.shape]
+    sizes = ["?" if d is None or made_up(d) else str(d) for d in tensor.shape]
     return f"'{tensor.name}' is [{','.join(sizes)}], without a size for each dimension"
 
 
