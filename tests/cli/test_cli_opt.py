@@ -67,6 +67,30 @@ def test_replay_makes_the_same_model(zc, tmp_path: Path) -> None:
     assert (wrong.code, "are not those that were used" in wrong.err) == (2, True)
     other = zc("replay", out, "--source", GOLDEN / "digits_cnn_bn.onnx", "--calib", CALIB)
     assert (other.code, "is not the file" in other.err) == (2, True)
+    source = tmp_path / "source.onnx"
+    source.write_bytes(DIGITS.read_bytes())
+    onto = zc("replay", out, "--source", source, "--calib", CALIB, "-o", source)
+    assert (onto.code, "is the model it was made from" in onto.err) == (2, True)
+    assert source.read_bytes() == DIGITS.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("zc.source", "../../etc/model.onnx", "names no file that it was made from"),
+        ("zc.source", "", "names no file that it was made from"),
+        ("zc.plugins", "[1]", "its zc metadata is damaged"),
+        ("zc.plugins", '[["a.py", 3]]', "its zc metadata is damaged"),
+    ],
+)
+def test_replay_does_not_trust_what_a_file_says(zc, small: Path, tmp_path: Path, key: str, value: str, message: str):
+    out = tmp_path / "out.onnx"
+    assert zc("opt", small, "-p", "clean", "-o", out).code == 0
+    model = load(out)
+    model.metadata[key] = value
+    model.save(out)
+    done = zc("replay", out)
+    assert (done.code, message in done.err) == (2, True), done.err
 
 
 def test_without_samples_the_user_is_told(zc, tmp_path: Path) -> None:
@@ -122,6 +146,15 @@ def test_external_data_beside_the_output(zc, tmp_path: Path) -> None:
     assert (tmp_path / "big.onnx.data").stat().st_size > 50_000
     assert out.stat().st_size < 20_000
     assert load(out).to_proto() is not None
+
+
+def test_sizes_are_those_of_all_files_of_a_model_and_of_no_other(zc, tmp_path: Path) -> None:
+    source, out = tmp_path / "source.onnx", tmp_path / "out.onnx"
+    load(DIGITS).save(source, external=True)
+    (tmp_path / "out.onnx.data").write_bytes(bytes(10**6))  # somebody else's
+    done = zc("opt", source, "-p", "clean", "-o", out)
+    before = source.stat().st_size + (tmp_path / "source.onnx.data").stat().st_size
+    assert f"{show.size(before)} -> {show.size(out.stat().st_size)}" in done.out
 
 
 def damaged(path: Path, how: str) -> Path:
@@ -270,6 +303,9 @@ def test_dynamic_shapes_everywhere_work(zc, tmp_path: Path, out: Path) -> None:
 def test_options_that_speak_of_nothing_are_refused(zc, small: Path, out: Path) -> None:
     assert_refused(zc("opt", small, "-p", "clean", "--prep", "unit", "-o", out), out, "--calib DATA is not given")
     assert_refused(zc("opt", small, "-p", "clean", "--max-drop", "1", "-o", out), out, "--eval")
+    assert_refused(zc("opt", small, "-p", "clean", "--eval-rows", "0:4", "-o", out), out, "--eval DATA is not given")
+    rows = ("--calib-rows", "0:4", "--eval", CALIB)
+    assert_refused(zc("opt", small, "-p", "clean", *rows, "-o", out), out, "--calib DATA is not given")
     assert_refused(zc("opt", small, "-p", "clean"), out, "-o OUT.onnx")
     assert_refused(zc("opt", small, "-p", "clean", "--print-after", "prune", "-o", out), out, "no such pass")
 

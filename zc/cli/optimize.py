@@ -20,7 +20,9 @@ from zc.cli.tables import json_text
 from zc.data import Samples
 from zc.errors import GateMissed, ZcError
 from zc.execute import Runner
+from zc.ir.files import Replacement, real_target
 from zc.ir.model import Model, load, write_atomically
+from zc.measure.weights import disk_bytes
 from zc.pipeline.base import Context
 from zc.pipeline.manager import Hook, PassFailed, PassRun, Report, Verify, run_pipeline
 from zc.pipeline.provenance import Provenance, file_sha256
@@ -72,8 +74,9 @@ def optimize(options: Options) -> None:
     output = _output(options, source)
     drop = points(options.max_drop)
     model = load(source)
+    size = disk_bytes(model)
     samples = None if options.data is None else load_data(model.inputs, options.data, options.rows, options.prep)
-    _unused_data(options, steps)
+    _unused_data(options)
     gate = None if options.eval_data is None else _gate_samples(options, model)
     if not options.quiet:
         out.print(f"[bold]{escape(model.name)}[/] -> {steps}" + (f"; samples: {samples.origin}" if samples else ""))
@@ -106,7 +109,7 @@ def optimize(options: Options) -> None:
     if output is not None:
         _write(model, output, options.external_data)
         speed = _speed(options, ctx, model, report, out)
-        click.echo(_line(report, source, output, [line for line in (speed, score) if line]))
+        click.echo(_line(report, size, output, [line for line in (speed, score) if line]))
     if options.json_file is not None:
         _json(options.json_file, report, score)
 
@@ -124,16 +127,20 @@ def _output(options: Options, source: Path) -> Path | None:
         raise ZcError(f"{output}: is the input itself; write to another file")
     if output.is_dir():
         raise ZcError(f"{output}: is a folder; name a file to write")
-    write_atomically(output.with_name(f".{output.name}.probe"), lambda file: None)
-    output.with_name(f".{output.name}.probe").unlink()
+    with Replacement(real_target(output)) as trial:  # written beside it, and gone again
+        trial.fill(lambda file: None)
     return output
 
 
-def _unused_data(options: Options, steps: Pipeline) -> None:
-    if options.data is None and (options.rows or options.prep) and options.eval_data is None:
+def _unused_data(options: Options) -> None:
+    """ZcError for an option that speaks of samples which are not given."""
+    if options.data is None and (options.rows or (options.prep and options.eval_data is None)):
         raise ZcError("--calib-rows and --prep speak of samples, but --calib DATA is not given")
-    if options.max_drop is not None and options.eval_data is None:
-        raise ZcError("--max-drop needs --eval DATA to measure on")
+    if options.eval_data is None:
+        if options.max_drop is not None:
+            raise ZcError("--max-drop needs --eval DATA to measure on")
+        if options.eval_rows or options.label_key or options.label_offset:
+            raise ZcError("--eval-rows, --label-key and --label-offset speak of samples, but --eval DATA is not given")
 
 
 def _gate_samples(options: Options, model: Model) -> Samples:
@@ -218,13 +225,9 @@ def _evaluate(
 
 
 def _write(model: Model, output: Path, external: bool) -> None:
-    """Save, and open what was saved: a file that does not load is never handed over."""
-    if external:
-        model.save(output, external=True)
-        Runner(output, level="basic")
-        return
+    """Save what onnxruntime was seen to open: a file that does not load is never handed over."""
     Runner(model, level="basic")
-    model.save(output)
+    model.save(output, external=True if external else None)
 
 
 def _speed(options: Options, ctx: Context, model: Model, report: Report, out: Console) -> str | None:
@@ -240,10 +243,8 @@ def _speed(options: Options, ctx: Context, model: Model, report: Report, out: Co
     return speed.line
 
 
-def _line(report: Report, source: Path, output: Path, more: list[str]) -> str:
-    before, after = source.stat().st_size, output.stat().st_size
-    side = output.with_name(output.name + ".data")
-    after += side.stat().st_size if side.exists() else 0
+def _line(report: Report, before: int, output: Path, more: list[str]) -> str:
+    after = disk_bytes(load(output))
     parts = [
         f"{output}: {show.size(before)} -> {show.size(after)}{show.share(before, after)}",
         f"{report.nodes[0]} -> {report.nodes[1]} nodes",

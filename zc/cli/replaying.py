@@ -23,7 +23,9 @@ def replay(path: str, source: str | None, calib: str | None, output: str | None,
     made = load(path)
     how = Provenance.read(made)
     _check_plugins(how, load_plugins(plugins))
-    model = load(_source(Path(path), how, source))
+    origin = _source(Path(path), how, source)
+    _check_output(output, {"the model to compare with": Path(path), "the model it was made from": origin})
+    model = load(origin)
     samples = _samples(how, model, calib)
     if how.version != __version__:
         click.echo(f"zc: note: made with zc {how.version}, this is {__version__}", err=True)
@@ -32,8 +34,6 @@ def replay(path: str, source: str | None, calib: str | None, output: str | None,
         run_pipeline(model, how.pipeline, ctx, verify="structure")
     how.write(model)
     if output is not None:
-        if Path(output).resolve() == Path(path).resolve():
-            raise ZcError(f"{output}: is the model to compare with; write to another file")
         model.save(output)
     model.metadata, digest = made.metadata, made.weights_digest()
     if model.weights_digest() != digest:
@@ -41,7 +41,15 @@ def replay(path: str, source: str | None, calib: str | None, output: str | None,
     click.echo(f"{path}: the same again ({how.pipeline} on {how.source})")
 
 
+def _check_output(output: str | None, taken: dict[str, Path]) -> None:
+    for what, path in taken.items():
+        if output is not None and Path(output).resolve() == path.resolve():
+            raise ZcError(f"{output}: is {what}; write to another file")
+
+
 def _source(path: Path, how: Provenance, given: str | None) -> Path:
+    if not given and (not how.source or Path(how.source).name != how.source):
+        raise ZcError(f"{path}: its metadata names no file that it was made from; give that model with --source")
     source = Path(given) if given else path.with_name(how.source)
     if not source.is_file():
         raise ZcError(f"{source}: no such file; give the model that {path.name} was made from with --source")

@@ -30,16 +30,16 @@ def command(model: str, per_layer: bool, dims: tuple[str, ...], as_json: bool) -
       zc stats detector.onnx --dim images:2=640 --dim images:3=640 --json
     """
     from dataclasses import asdict
-    from pathlib import Path
 
     from zc.cli import tables
     from zc.cli.dims import sizes
     from zc.ir.model import load
     from zc.measure.cost import count
+    from zc.measure.weights import disk_bytes
 
     loaded = load(model)
+    file_bytes = disk_bytes(loaded)
     cost = count(loaded, sizes(dims))
-    file_bytes = Path(model).stat().st_size
     if as_json:
         tables.json_out({"model": loaded.name, "file_bytes": file_bytes, **asdict(cost)})
         return

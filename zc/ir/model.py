@@ -94,6 +94,11 @@ class Model:
         """Bytes that the weights take in a file."""
         return sum(stored_bytes(c.dtype, tuple(c.shape)) for c in self.constants() if c.dtype.kind not in "OUS")
 
+    def files(self) -> tuple[Path, ...]:
+        """The files that it stands in: its own, and those of weights that were not read yet."""
+        found = [lazy.file for lazy in self._unread() if lazy.file is not None]
+        return tuple(dict.fromkeys([self.path, *found] if self.path is not None else found))
+
     def weights_digest(self) -> str:
         """Sha256 over the model as it stands, with its weights: the same whatever file they came from."""
         return hashlib.sha256(self._bytes(self._proto(Digests()))).hexdigest()

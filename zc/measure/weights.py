@@ -87,6 +87,11 @@ def total_bytes(model: Model) -> int:
     return sum(bytes_of(c) for c in {id(c): c for c in (*model.constants(), *inner)}.values())
 
 
+def disk_bytes(model: Model) -> int:
+    """Bytes of the files that a model just read stands in, with its external data."""
+    return sum(path.stat().st_size for path in model.files())
+
+
 def bytes_of(constant: Constant) -> int:
     """Bytes that a constant takes in a file; strings count their UTF-8."""
     if constant.dtype.kind in "OUS":

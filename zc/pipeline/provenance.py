@@ -51,8 +51,10 @@ class Provenance:
         known = {f.name for f in fields(Provenance)}
         try:
             seed = int(found.get("seed", "0"))
-            json.loads(found.get("plugins", "[]"))
-        except ValueError:
+            plugins = [text for name, sha in json.loads(found.get("plugins", "[]")) for text in (name, sha)]
+            if not all(isinstance(text, str) for text in plugins):
+                raise ValueError("plugins are not names and hashes")
+        except (ValueError, TypeError):
             raise ZcError(f"{model.name}: its zc metadata is damaged") from None
         texts = {"effective": "", "target": "", "source": ""} | {k: v for k, v in found.items() if k in known}
         return Provenance(**{**texts, "seed": seed})  # type: ignore[arg-type]
