@@ -71,6 +71,9 @@ def entry() -> None:
         code = cli.main(prog_name="zc", standalone_mode=False)
     except click.exceptions.Exit as stop:
         code = stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as err:
+        click.echo(err.format_message(), err=True)
+        code = 2
     except click.ClickException as err:
         _say(err.format_message())
         if isinstance(err, click.UsageError) and err.ctx is not None:

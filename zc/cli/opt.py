@@ -55,7 +55,7 @@ def command(**options: Any) -> None:
       zc opt model.onnx -p clean -o small.onnx
       zc opt model.onnx -p quantize --calib samples.npz --calib-rows 0:256 -o int8.onnx
       zc opt model.onnx -p prune:ratio=0.3,quantize --calib images/ --prep imagenet -o out.onnx
-      zc opt model.onnx -p 'quantize{skip="/head/* /stem/conv"}' --calib samples.npz -o out.onnx
+      zc opt model.onnx -p 'quantize:skip=/head/*+/stem/conv' --calib samples.npz -o out.onnx
       zc opt model.onnx -p quantize --calib c.npz --eval test.npz --max-drop 0.5% -o out.onnx
       zc opt model.onnx -p @release -o out.onnx          (from [pipelines] in zc.toml)
     """

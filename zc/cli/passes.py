@@ -40,7 +40,7 @@ def command(name: str | None, plugins: tuple[str, ...]) -> None:
         click.echo("\nOptions:")
         width = max(len(o.name) for o in help_of)
         for option in help_of:
-            click.echo(f"  {option.name:<{width}}  {option.type} (default {option.default})")
+            click.echo(f"  {option.name:<{width}}  {option.type} (default {option.default or 'none'})")
             if option.doc:
                 click.echo(click.wrap_text(option.doc, 100, " " * (width + 4), " " * (width + 4)))
     else:
