@@ -9,6 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from zc.cli import show
+from zc.figures import size_text
 from zc.ir.model import from_text, load
 from zc.pipeline.base import Note
 from zc.pipeline.verify import Movement
@@ -154,7 +155,7 @@ def test_sizes_are_those_of_all_files_of_a_model_and_of_no_other(zc, tmp_path: P
     (tmp_path / "out.onnx.data").write_bytes(bytes(10**6))  # somebody else's
     done = zc("opt", source, "-p", "clean", "-o", out)
     before = source.stat().st_size + (tmp_path / "source.onnx.data").stat().st_size
-    assert f"{show.size(before)} -> {show.size(out.stat().st_size)}" in done.out
+    assert f"{size_text(before)} -> {size_text(out.stat().st_size)}" in done.out
 
 
 def damaged(path: Path, how: str) -> Path:

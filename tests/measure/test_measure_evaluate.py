@@ -211,9 +211,9 @@ def test_a_metric_of_ones_own_gets_all_rows_at_once(tmp_path: Path, monkeypatch:
     assert (rows.difference.value, rows.difference.error) == (0.5, 0)
     with pytest.raises(ZcError, match="KeyError"):
         evaluate(model, data, "own_metric_whole:h")
-    with pytest.raises(ZcError, match="has no 'k'"):
+    with pytest.raises(ZcError, match="has no function 'k'"):
         evaluate(model, data, "own_metric_whole:k")
-    with pytest.raises(ZcError, match="No module named"):
+    with pytest.raises(ZcError, match="no module 'own_metric_nowhere'; install it"):
         evaluate(model, data, "own_metric_nowhere:k")
 
 

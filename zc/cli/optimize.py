@@ -20,6 +20,7 @@ from zc.cli.tables import json_text
 from zc.data import Samples
 from zc.errors import GateMissed, ZcError
 from zc.execute import Runner
+from zc.figures import size_text
 from zc.ir.files import Replacement, real_target
 from zc.ir.model import Model, load, write_atomically
 from zc.measure.weights import disk_bytes
@@ -246,7 +247,7 @@ def _speed(options: Options, ctx: Context, model: Model, report: Report, out: Co
 def _line(report: Report, before: int, output: Path, more: list[str]) -> str:
     after = disk_bytes(load(output))
     parts = [
-        f"{output}: {show.size(before)} -> {show.size(after)}{show.share(before, after)}",
+        f"{output}: {size_text(before)} -> {size_text(after)}{show.share(before, after)}",
         f"{report.nodes[0]} -> {report.nodes[1]} nodes",
     ]
     if report.total is not None:

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from zc.figures import size_text
+
 if TYPE_CHECKING:
     from zc.pipeline.base import Note, Stat
     from zc.pipeline.manager import PassRun, Report
@@ -24,15 +26,6 @@ def console(stderr: bool = True) -> Console:
     return Console(file=stream, width=None if stream.isatty() else 160, highlight=False, soft_wrap=not stream.isatty())
 
 
-def size(count: float) -> str:
-    """Bytes as a person reads them."""
-    for unit in ("B", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.2f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
-
-
 def share(before: float, after: float) -> str:
     """` (-53 %)`."""
     return f" ({100 * (after / before - 1):+.0f} %)" if before and after != before else ""
@@ -45,7 +38,7 @@ def pass_line(out: Console, run: "PassRun", timing: bool) -> None:
     if run.nodes[0] != run.nodes[1]:
         parts.append(f"nodes {run.nodes[0]} -> {run.nodes[1]}")
     if run.bytes[0] != run.bytes[1]:
-        parts.append(f"weights {size(run.bytes[0])} -> {size(run.bytes[1])}")
+        parts.append(f"weights {size_text(run.bytes[0])} -> {size_text(run.bytes[1])}")
     parts += stat_parts(run.stats)
     if run.movement is not None:
         moved = run.movement

@@ -33,7 +33,7 @@ def open_callable(
     Raises:
         ZcError: it cannot be imported or called, fails, or gives something else or nothing.
     """
-    result = _call(_function(name), tuple(inputs), name)
+    result = _call(named_function(name), tuple(inputs), name)
     labels: object = None
     if isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Mapping):
         result, labels = result
@@ -118,7 +118,8 @@ def _from_dict(
     return open_arrays(chosen, own, inputs, prep, name, ignored_note(match.ignored, name))
 
 
-def _function(name: str) -> Callable[..., object]:
+def named_function(name: str) -> Callable[..., object]:
+    """The function that `package.module:function` names; ZcError when there is none or its module does not import."""
     module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # an installed command does not see the current folder, `python -m` does
         sys.path.append(os.getcwd())

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from zc.figures import size_text
+
 
 @dataclass(frozen=True)
 class NodeInfo:
@@ -171,15 +173,8 @@ class Diff:
             change = f" ({(parameters[1] / parameters[0] - 1) * 100:+.1f} %)" if parameters[0] else ""
             said.append(f"parameters {parameters[0]:,} -> {parameters[1]:,}{change}")
         if self.sizes.bytes[0] != self.sizes.bytes[1]:
-            said.append(f"{megabytes(self.sizes.bytes[0])} -> {megabytes(self.sizes.bytes[1])}")
+            said.append(f"{size_text(self.sizes.bytes[0])} -> {size_text(self.sizes.bytes[1])}")
         return "; ".join(s for s in said if s)
-
-
-def megabytes(count: int) -> str:
-    """Bytes as a person reads them, in decimal units."""
-    if count < 1_000_000:
-        return f"{count / 1000:.1f} kB" if count >= 1000 else f"{count} B"
-    return f"{count / 1_000_000:.2f} MB"
 
 
 def _listed(noun: tuple[str, str], *counts: tuple[int, str]) -> str:

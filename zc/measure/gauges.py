@@ -1,13 +1,11 @@
 """What gathers a metric over the batches of one pass, for several models at once, so that pairs can be compared."""
 
-import importlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from zc.data.callable import named_function
 from zc.errors import ZcError, nearest
 from zc.execute import held_bytes
 from zc.ir.graph import Array
@@ -241,19 +239,10 @@ def _joined(parts: list[Array]) -> Array:
 
 
 def _import_function(place: str) -> Callable[..., Any]:
-    module, _, name = place.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` does
-        sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module), name)
-    except ImportError as err:
-        raise ZcError(f"metric {place}: {err}") from err
-    except AttributeError:
-        raise ZcError(f"metric {place}: module '{module}' has no '{name}'") from None
-    if not callable(function):
-        raise ZcError(f"metric {place}: is no function")
-    return function  # type: ignore[no-any-return]
+        return named_function(place)
+    except ZcError as err:
+        raise ZcError(f"metric {err}") from err.__cause__
 
 
 def _one_output(outputs: Outputs, wanted: str | None, metric: str, model: str) -> tuple[str, Array]:
