@@ -60,6 +60,13 @@ def test_braces_hold_any_value() -> None:
     assert one == Knobs(label='a, b:c={x} "q"', parts=("p q",), flag=True)
 
 
+def test_a_value_may_end_in_a_backslash() -> None:
+    assert parse(str(Pipeline((Knobs(label="C:\\models\\"), Knobs(count=3))))).passes == (
+        Knobs(label="C:\\models\\"),
+        Knobs(count=3),
+    )
+
+
 def test_defaults_are_not_printed() -> None:
     assert str(parse("knobs, knobs:count=3,knobs:count=4")) == "knobs,knobs,knobs:count=4"
 

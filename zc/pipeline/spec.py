@@ -101,10 +101,11 @@ def _parse(text: str, named: Mapping[str, str], depth: int) -> list[Pass]:
 
 def _split(text: str) -> list[str]:
     """The steps: commas inside braces and quotes do not separate."""
-    steps, start, depth, quote = [], 0, 0, ""
+    steps, start, depth, quote, escaped = [], 0, 0, "", False
     for i, char in enumerate(text):
         if quote:
-            quote = "" if char == quote and text[i - 1] != "\\" else quote
+            quote = "" if char == quote and not escaped else quote
+            escaped = char == "\\" and quote == '"' and not escaped
         elif depth and char in "\"'":
             quote = char
         elif char in "{}":
