@@ -55,7 +55,7 @@ class Runner:
             options.add_session_config_entry(key, value)
         name = model.name if isinstance(model, Model) else str(model)
         try:
-            with suppress_output_of(model, outputs) as source:
+            with _Source(model, outputs) as source:
                 self.session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except ZcError:
             raise
@@ -76,7 +76,7 @@ class Runner:
         return dict(zip(self.outputs, values, strict=True))
 
 
-class suppress_output_of:  # noqa: N801
+class _Source:
     """Gives what a session takes: bytes, or the path of a temporary file when the model is too big for one message."""
 
     def __init__(self, model: Model | str | Path, outputs: Sequence[str] | None) -> None:

@@ -28,7 +28,8 @@ class Classes:
 
 def settle(flow: Flow) -> Classes:
     """Add the ties that keep all blocks rectangular, then describe the classes."""
-    grids = [block.labels for block in flow.blocks if block.labels.ndim > 1 and not _is_refined(flow, block.labels)]
+    refined = {id(labels) for labels in flow.refined}
+    grids = [block.labels for block in flow.blocks if block.labels.ndim > 1 and id(block.labels) not in refined]
     while True:
         while sum(_make_rectangular(flow.labels, grid) for grid in grids):
             pass
@@ -37,10 +38,6 @@ def settle(flow: Flow) -> Classes:
         done = [_balance(flow.labels, one, classes) for one in flow.balanced]
         if all(done):
             return classes
-
-
-def _is_refined(flow: Flow, labels: Ints) -> bool:
-    return any(labels is one for one in flow.refined)
 
 
 def _make_rectangular(labels: Labels, grid: Ints) -> bool:
