@@ -1,5 +1,6 @@
 """Runs a model in onnxruntime on plain arrays: the truth that passes are verified and measured against."""
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +23,14 @@ _LEVELS = {
 Feeds = Mapping[str, Array]
 
 
+class Refused(ZcError):  # noqa: N818
+    """Onnxruntime does not open the model: no samples can help."""
+
+
+_SOURCE = re.compile(r"/onnxruntime_src/\S+:\d+ [^()]*\([^()]*\)(::<lambda\(\)>)?( const)? ?")
+"""A place in onnxruntime's sources, `file:line signature`, as its messages hold it."""
+
+
 class Runner:
     """A session on a model as it stands. Later edits of the model do not reach it."""
 
@@ -41,7 +50,7 @@ class Runner:
         level: graph optimisations of the session; int8 results depend on it.
         threads: within an operator; by default as many as there are cores.
         save_optimized: where onnxruntime shall write the graph that it really runs.
-        ZcError with onnxruntime's reason when it does not accept the model.
+        Refused with onnxruntime's reason when it does not accept the model.
         """
         options = ort.SessionOptions()
         options.graph_optimization_level = _LEVELS[level]
@@ -60,7 +69,7 @@ class Runner:
         except ZcError:
             raise
         except Exception as err:  # onnxruntime raises a dozen unrelated types
-            raise ZcError(f"{name}: onnxruntime does not run it: {reason(err)}") from err
+            raise Refused(f"{name}: onnxruntime does not run it: {reason(err)}") from err
         self.name = name
         self.inputs = [i.name for i in self.session.get_inputs()]
         self.outputs = [o.name for o in self.session.get_outputs()]
@@ -108,7 +117,7 @@ def reason(err: Exception) -> str:
         text = text.rpartition(mark)[2]
     parts = text.split(" : ", 2)
     text = parts[-1] if len(parts) == 3 and parts[0].isdigit() else text
-    return text[:400]
+    return _SOURCE.sub("", text)[:400]
 
 
 def held_bytes(value: Any) -> int:

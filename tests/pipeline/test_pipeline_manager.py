@@ -8,6 +8,7 @@ import pytest
 
 from zc.data import synthesize
 from zc.errors import CheckFailed, ZcError
+from zc.execute import reason
 from zc.ir.edit import Names
 from zc.ir.graph import Node
 from zc.ir.model import Model, from_text, load
@@ -239,3 +240,22 @@ def test_a_model_that_nothing_can_be_drawn_for_names_the_way_out() -> None:
 def test_the_report_is_plain_data() -> None:
     report = run_pipeline(from_text(TEXT), "test-scale", context())
     assert json.loads(json.dumps(report.to_json()))["passes"][0]["name"] == "test-scale"
+
+
+def test_structure_alone_is_offered_where_it_is_samples_that_are_missing() -> None:
+    ranked = from_text(TEXT)
+    ranked.graph.inputs[0].shape = None
+    with pytest.raises(ZcError, match=r"unknown rank.*--verify structure"):
+        run_pipeline(ranked, "test-scale", Context(Target("t")))
+    magic = from_text(TEXT.replace('"" : 17', '"" : 17, "my.ops" : 1').replace("Relu", "my.ops.Magic"))
+    with pytest.raises(ZcError, match=r"does not run it: .*Magic") as refused:  # nor would it run what is written
+        run_pipeline(magic, "test-scale", Context(Target("t")))
+    assert "--verify" not in str(refused.value)
+
+
+def test_places_in_the_sources_of_onnxruntime_are_left_out() -> None:
+    said = (
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Name:'r' Status Message: /onnxruntime_src/a/helper.h:91 "
+        "onnxruntime::Helper::Helper(const onnxruntime::TensorShape&, bool) sizes differ"
+    )
+    assert reason(RuntimeError(said)) == "Name:'r' Status Message: sizes differ"

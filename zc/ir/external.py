@@ -249,11 +249,14 @@ def _external_window(lazy: LazyTensor) -> _Window:
         root = lazy.folder.resolve()
         path = (root / location).resolve()
         inside = bool(location) and not Path(location).is_absolute() and path.is_relative_to(root)
+        linked = ", by a link" if not inside and (root / location).is_symlink() else ""
         stat = path.stat() if inside and path.is_file() else None
     except (OSError, ValueError, RuntimeError) as err:  # a loop of links, a name that no file can have
         raise ZcError(f"{where}: external data {location!r} cannot be read: {err}") from err
     if not inside:
-        raise ZcError(f"{where}: external data {location!r} is outside the model's folder; refused")
+        raise ZcError(
+            f"{where}: external data {location!r} is outside the model's folder{linked}; refused: copy it beside it"
+        )
     if stat is None:
         raise ZcError(f"{where}: external data file {location!r} is missing beside the model")
     wanted = _stored(lazy.tensor.data_type, lazy.dtype, lazy.shape)

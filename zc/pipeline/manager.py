@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from zc.data import Samples
 from zc.errors import CheckFailed, ZcError
+from zc.execute import Refused
 from zc.ir.check import check
 from zc.ir.edit import sort_nodes
 from zc.ir.graph import adopt
@@ -177,6 +178,8 @@ def _feeds(model: Model, ctx: Context) -> list[dict[str, Any]]:
     try:
         samples: Samples = ctx.samples or synthetic_samples(model, rows=_PROOF_ROWS, seed=ctx.seed)
     except ZcError as err:
+        if isinstance(err, Refused):
+            raise
         raise ZcError(f"{err}; without samples a run can be checked in structure alone: --verify structure") from err
     feeds, rows = [], 0
     for feed in samples.batches(_PROOF_ROWS):
