@@ -11,10 +11,7 @@ from zc.ir.model import Model
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # for golden_models.texts
 
-EXPECTED_SKIPS = (
-    "no folder ../shared",
-    "the real data is not here",
-)
+EXPECTED_SKIPS = ("no folder ../shared",)
 """Beginnings of the reasons for which a test may be skipped under --strict-skips."""
 
 

@@ -53,5 +53,5 @@ def write_image(tmp_path: Path) -> Callable[..., Path]:
 def shared_data() -> Path:
     folder = SHARED / "data"
     if not folder.is_dir():
-        pytest.skip("the real data is not here: no folder shared/data beside the repository")
+        pytest.skip("no folder ../shared with real data beside the repository")
     return folder

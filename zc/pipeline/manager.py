@@ -112,7 +112,7 @@ def run_pipeline(
     if started is not None:
         started(steps)
     for index, one in enumerate(steps.passes):
-        before = model.copy()
+        before = model.copy() if reproducers is not None else model
         try:
             run = _run_one(index, one, model, ctx, verify, prover)
         except Exception as err:
