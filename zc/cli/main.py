@@ -14,6 +14,8 @@ COMMANDS = {
     "stats": "Count parameters, MACs, bytes and operators.",
     "eval": "Measure the accuracy of models on data.",
     "bench": "Measure the latency of models side by side.",
+    "run": "Run a model on data and write the outputs.",
+    "verify": "Compare a quantised model's codes with onnxruntime's.",
     "replay": "Make a written model again and compare.",
 }
 

@@ -1,0 +1,103 @@
+"""Which form of the kernels is generated: never one that the processor lacks; and all forms give the same codes."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numba.core import config
+
+from zc.kernels import cpu, program
+
+PROBE = """
+import hashlib, sys
+import numpy as np
+from zc.kernels.cpu import FORM
+from zc.ir.model import from_text
+from zc.runtime import Session
+rng = np.random.default_rng(0)
+w = ",".join(map(str, rng.integers(-127, 128, 70 * 7 * 9)))
+d = ",".join(map(str, rng.integers(-127, 128, 70 * 9)))
+session = Session(from_text('''<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,7,9,9] x) => (float[N,70,1,1] y)
+    <float s = {0.05}, uint8 z = {100}, float ws = {0.002}, int8 wz = {0},
+     int8[70,7,3,3] w = {%s}, int8[70,1,3,3] d = {%s}> {
+        xq = QuantizeLinear (x, s, z)
+        xd = DequantizeLinear (xq, s, z)
+        wd = DequantizeLinear (w, ws, wz)
+        c = Conv <pads = [1,1,1,1]> (xd, wd)
+        cq = QuantizeLinear (c, s, z)
+        cd = DequantizeLinear (cq, s, z)
+        dd = DequantizeLinear (d, ws, wz)
+        e = Conv <pads = [1,1,1,1], group = 70> (cd, dd)
+        eq = QuantizeLinear (e, s, z)
+        ed = DequantizeLinear (eq, s, z)
+        a = Add (cd, ed)
+        aq = QuantizeLinear (a, s, z)
+        ad = DequantizeLinear (aq, s, z)
+        p = GlobalAveragePool (ad)
+        pq = QuantizeLinear (p, s, z)
+        y = DequantizeLinear (pq, s, z)
+    }''' % (w, d)))
+(y,) = session.run(None, {"x": rng.standard_normal((3, 7, 9, 9)).astype(np.float32)})
+print(FORM.name, len(session.float_nodes), hashlib.sha256(y.tobytes()).hexdigest(), np.unique(y).size > 3)
+"""
+
+
+def probe(**environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.slow
+def test_an_older_processor_gets_other_instructions_and_the_same_codes() -> None:
+    best = probe()
+    old = probe(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx,+avx2,+fma,+f16c,+sse4.2,+popcnt,+bmi,+bmi2")
+    asked = probe(ZC_KERNELS="portable")
+    assert old[0] == asked[0] == "portable"
+    assert best[1:] == old[1:] == asked[1:]
+    assert best[1] == "0"
+    assert best[3] == "True"
+
+
+@pytest.mark.parametrize("missing", sorted(cpu.NEEDED))
+def test_every_feature_is_needed(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    there = ",".join(f"+{name}" for name in sorted(cpu.NEEDED - {missing}))
+    monkeypatch.setattr(config, "CPU_FEATURES", there, raising=False)
+    assert cpu.choose() == cpu.Form("portable", permute=False)
+
+
+def test_a_processor_known_by_name_alone_is_trusted_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "CPU_FEATURES", None, raising=False)
+    monkeypatch.setattr(config, "CPU_NAME", "icelake-server", raising=False)
+    assert cpu.choose().name == "portable"
+
+
+def test_a_row_needs_all_its_operands() -> None:
+    with pytest.raises(ValueError, match="fill: operands missing or unknown"):
+        program.row(program.FILL, y=0, length=1)
+    assert program.row(program.FILL, y=1, length=2, value=3)[:5] == [program.FILL, 1, 1, 2, 3]
+
+
+def test_threads_share_every_part_once() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    out = np.zeros(10_000 + 128, np.uint8)
+    rows = [program.row(program.FILL, 7, y=out.ctypes.data, length=10_000, value=v) for v in range(1, 200)]
+    table, gates = np.array(rows), np.zeros((len(rows), 2), np.int64)
+    scratch = [np.zeros(program.SCRATCH_BYTES, np.uint8) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(program.interpret, table, 0, 199, 3, s.ctypes.data, gates.ctypes.data) for s in scratch]
+        for run in runs:
+            run.result()
+    assert (gates[:, 1] == 7).all()
+    assert (out[:10_000] == 199).all()
+    assert not out[10_000:].any()

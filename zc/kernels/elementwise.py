@@ -1,0 +1,246 @@
+"""Element-wise operators on codes: add, multiply, tables; and between codes and float32.
+
+Tensors are walked as rows of contiguous bytes: three outer counts with byte strides for each operand. A thread takes
+some of the rows, or of one long row a part.
+"""
+
+from collections.abc import Callable, Sequence
+
+from numba import njit
+
+from zc.kernels import emit, lanes
+from zc.kernels.convolution import share
+from zc.kernels.cpu import FORM
+from zc.kernels.emit import (
+    B16,
+    B64,
+    F16,
+    F32,
+    I32,
+    W16,
+    Builder,
+    Value,
+    byte_at,
+    i64,
+    load,
+    loop,
+    offset,
+    scaled,
+    set_byte,
+    splat,
+)
+
+VECTORS = 4 if FORM.vnni else 1
+STEP = 16 * VECTORS
+"""Elements of one turn of the loops."""
+
+
+def _real(b: Builder, bits: Value) -> Value:
+    """A float32, as the low half of an int64, in 16 lanes."""
+    return splat(b, b.bitcast(b.trunc(bits, I32), F32), 16)
+
+
+def _zero(b: Builder, value: Value) -> Value:
+    return lanes.halves_of(b, value) if FORM.vnni else lanes.words_of(b, value)
+
+
+def _each(b: Builder, count: Value, y: Value, zero_point: Value, compute: Callable[[Value], Value]) -> None:
+    """For 16 elements at a time: rounded values from `compute(position)`, to codes at y."""
+    zero = _zero(b, zero_point)
+
+    def body(i: Value, _: Sequence[Value]) -> list[Value]:
+        at = scaled(b, i, STEP)
+        values = [compute(offset(b, at, 16 * v)) for v in range(VECTORS)]
+        emit.store_first(b, lanes.in_order(b, values, zero), offset(b, y, at), b.sub(count, at))
+        return []
+
+    turns = b.sdiv(offset(b, count, STEP - 1), i64(STEP))
+    loop(b, turns, [], body)
+
+
+def _add(b: Builder, *args: Value) -> None:
+    x, z, y, count, ra, rb, fixed, base = args
+    scale_x, scale_z, rest = _real(b, ra), _real(b, rb), _real(b, fixed)
+    away = b.sitofp(lanes.words_of(b, base), F16)
+
+    def compute(at: Value) -> Value:
+        left, right = (b.fsub(lanes.widened(b, load(b, offset(b, one, at), B16)), away) for one in (x, z))
+        inner = emit.call(b, "llvm.fma.v16f32", F16, right, scale_z, rest)
+        return lanes.to_int(b, emit.call(b, "llvm.fma.v16f32", F16, left, scale_x, inner))
+
+    _each(b, count, y, base, compute)
+
+
+def _multiply(b: Builder, *args: Value) -> None:
+    x, z, y, count, zero_x, zero_z, scale, zero_y, base = args
+    nought_x, nought_z = lanes.words_of(b, zero_x), lanes.words_of(b, zero_z)
+    factor, before = _real(b, scale), b.sitofp(lanes.words_of(b, b.sub(zero_y, base)), F16)
+
+    def compute(at: Value) -> Value:
+        left = b.sub(b.zext(load(b, offset(b, x, at), B16), W16), nought_x)
+        right = b.sub(b.zext(load(b, offset(b, z, at), B16), W16), nought_z)
+        product = b.fmul(b.sitofp(b.mul(left, right), F16), factor)
+        return lanes.to_int(b, b.fadd(product, before))
+
+    _each(b, count, y, base, compute)
+
+
+def _quantize(b: Builder, *args: Value) -> None:
+    x, y, count, scale, zero_point = args
+    divisor = _real(b, scale)
+
+    def compute(at: Value) -> Value:
+        values = emit.load_first(b, offset(b, x, scaled(b, at, 4)), F16, b.sub(count, at))  # of the caller: not padded
+        return lanes.to_int(b, b.fdiv(values, divisor))
+
+    _each(b, count, y, zero_point, compute)
+
+
+def _dequantize(b: Builder, *args: Value) -> None:
+    x, y, count, scale, zero_point = args
+    factor, nought = _real(b, scale), lanes.words_of(b, zero_point)
+
+    def body(i: Value, _: Sequence[Value]) -> list[Value]:
+        at = scaled(b, i, 16)
+        codes = b.sub(b.zext(load(b, offset(b, x, at), B16), W16), nought)
+        emit.store_first(b, b.fmul(b.sitofp(codes, F16), factor), offset(b, y, scaled(b, at, 4)), b.sub(count, at))
+        return []
+
+    loop(b, b.sdiv(offset(b, count, 15), i64(16)), [], body)
+
+
+def _look_up(b: Builder, *args: Value) -> None:
+    x, y, count, table = args
+    quarters = [load(b, offset(b, table, 64 * q), B64) for q in range(4)]
+
+    def body(i: Value, _: Sequence[Value]) -> list[Value]:
+        at = scaled(b, i, 64)
+        codes = load(b, offset(b, x, at), B64)
+        low = emit.call(b, "llvm.x86.avx512.vpermi2var.qi.512", B64, quarters[0], codes, quarters[1])
+        high = emit.call(b, "llvm.x86.avx512.vpermi2var.qi.512", B64, quarters[2], codes, quarters[3])
+        chosen = b.select(b.icmp_signed("<", codes, lanes.zeros(B64)), high, low)
+        emit.store_first(b, chosen, offset(b, y, at), b.sub(count, at))
+        return []
+
+    loop(b, b.sdiv(offset(b, count, 63), i64(64)), [], body)
+
+
+def _copy(b: Builder, *args: Value) -> None:
+    x, y, count = args
+
+    def body(i: Value, _: Sequence[Value]) -> list[Value]:
+        at = scaled(b, i, STEP)
+        left = b.sub(count, at)
+        codes = emit.load_first(
+            b, offset(b, x, at), emit.vector(emit.I8, STEP), left
+        )  # may be the caller's: not padded
+        emit.store_first(b, codes, offset(b, y, at), left)
+        return []
+
+    loop(b, b.sdiv(offset(b, count, STEP - 1), i64(STEP)), [], body)
+
+
+ADD, MULTIPLY = emit.kernel(_add, 8), emit.kernel(_multiply, 9)
+QUANTIZE, DEQUANTIZE = emit.kernel(_quantize, 5), emit.kernel(_dequantize, 5)
+COPY = emit.kernel(_copy, 3)
+
+if FORM.permute:
+    LOOK_UP = emit.kernel(_look_up, 4)
+else:
+
+    @njit(nogil=True)
+    def LOOK_UP(x, y, count, table):  # type: ignore[no-untyped-def]  # noqa: N802
+        """Codes through a table of 256."""
+        for i in range(count):
+            set_byte(y + i, byte_at(table + byte_at(x + i)))
+
+
+@njit(nogil=True)
+def part(rows, length, thread, threads):  # type: ignore[no-untyped-def]
+    """A thread's rows (from, to) and its part (from, to) of each row."""
+    if rows >= threads:
+        first, last = share(rows, 1, thread, threads)
+        return first, last, 0, length
+    start, stop = share(length, 64, thread, threads)
+    return 0, rows, start, stop
+
+
+@njit(nogil=True)
+def place(row, n1, n2, s0, s1, s2):  # type: ignore[no-untyped-def]
+    """Byte distance of a row, by its number."""
+    rest, k = divmod(row, n2)
+    i, j = divmod(rest, n1)
+    return i * s0 + j * s1 + k * s2
+
+
+@njit(nogil=True)
+def add(  # type: ignore[no-untyped-def]
+    thread, threads, scratch, x, x0, x1, x2, z, z0, z1, z2, y, y0, y1, y2, n0, n1, n2, length, ra, rb, fixed, base
+):
+    """`rules.add`. ra, rb, fixed: bits of float32; base: 128 for int8 codes, else 0."""
+    first, last, start, stop = part(n0 * n1 * n2, length, thread, threads)
+    for row in range(first, last):
+        source = x + place(row, n1, n2, x0, x1, x2) + start
+        other = z + place(row, n1, n2, z0, z1, z2) + start
+        ADD(source, other, y + place(row, n1, n2, y0, y1, y2) + start, stop - start, ra, rb, fixed, base)
+
+
+@njit(nogil=True)
+def multiply(  # type: ignore[no-untyped-def]
+    thread, threads, scratch, x, x0, x1, x2, z, z0, z1, z2, y, y0, y1, y2, n0, n1, n2, length,
+    zero_x, zero_z, scale, zero_y, base,
+):  # fmt: skip
+    """`rules.multiply`. scale: bits of float32; base: 128 for int8 codes, else 0."""
+    first, last, start, stop = part(n0 * n1 * n2, length, thread, threads)
+    for row in range(first, last):
+        source = x + place(row, n1, n2, x0, x1, x2) + start
+        other = z + place(row, n1, n2, z0, z1, z2) + start
+        target = y + place(row, n1, n2, y0, y1, y2) + start
+        MULTIPLY(source, other, target, stop - start, zero_x, zero_z, scale, zero_y, base)
+
+
+@njit(nogil=True)
+def look_up(thread, threads, scratch, x, x0, x1, x2, y, y0, y1, y2, n0, n1, n2, length, table):  # type: ignore[no-untyped-def]
+    """Y = table[x]: any operator of one argument. table: address of uint8[256]."""
+    first, last, start, stop = part(n0 * n1 * n2, length, thread, threads)
+    for row in range(first, last):
+        source = x + place(row, n1, n2, x0, x1, x2) + start
+        LOOK_UP(source, y + place(row, n1, n2, y0, y1, y2) + start, stop - start, table)
+
+
+@njit(nogil=True)
+def quantize(  # type: ignore[no-untyped-def]
+    thread, threads, scratch, x, x0, x1, x2, y, y0, y1, y2, y_step, n0, n1, n2, length, scale, zero_point
+):
+    """`rules.quantize`. x: rows of contiguous float32; y_step: bytes from one code of a row to the next."""
+    first, last, start, stop = part(n0 * n1 * n2, length, thread, threads)
+    for row in range(first, last):
+        source = x + place(row, n1, n2, x0, x1, x2)
+        target = y + place(row, n1, n2, y0, y1, y2)
+        if y_step == 1:
+            QUANTIZE(source + 4 * start, target + start, stop - start, scale, zero_point)
+        else:
+            for at in range(start, stop, 1024):
+                count = min(1024, stop - at)
+                QUANTIZE(source + 4 * at, scratch, count, scale, zero_point)
+                for i in range(count):
+                    set_byte(target + (at + i) * y_step, byte_at(scratch + i))
+
+
+@njit(nogil=True)
+def dequantize(  # type: ignore[no-untyped-def]
+    thread, threads, scratch, x, x0, x1, x2, x_step, y, y0, y1, y2, n0, n1, n2, length, scale, zero_point
+):
+    """`rules.dequantize`. y: rows of contiguous float32; x_step: bytes from one code of a row to the next."""
+    first, last, start, stop = part(n0 * n1 * n2, length, thread, threads)
+    for row in range(first, last):
+        source = x + place(row, n1, n2, x0, x1, x2)
+        target = y + place(row, n1, n2, y0, y1, y2)
+        if x_step == 1:
+            DEQUANTIZE(source + start, target + 4 * start, stop - start, scale, zero_point)
+        else:
+            for at in range(start, stop, 1024):
+                count = min(1024, stop - at)
+                for i in range(count):
+                    set_byte(scratch + i, byte_at(source + (at + i) * x_step))
+                DEQUANTIZE(scratch, target + 4 * at, count, scale, zero_point)

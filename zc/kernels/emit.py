@@ -1,0 +1,283 @@
+"""Writes LLVM instructions: addresses, vectors, loops with values carried round, stores of a part of a vector."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic as numba_intrinsic
+
+from zc.kernels.cpu import FORM
+
+Builder = Any
+Value = Any
+Type = Any
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """Numba's decorator, whose own type says that callers pass the typing context too."""
+    return numba_intrinsic(function)
+
+
+I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+
+def vector(element: Type, lanes: int) -> Type:
+    """The vector type."""
+    return ir.VectorType(element, lanes)
+
+
+B16, B64 = vector(I8, 16), vector(I8, 64)
+H32 = vector(I16, 32)
+W16, F16 = vector(I32, 16), vector(F32, 16)
+
+
+def number(kind: Type, value: Any) -> Value:
+    """A constant; a vector type takes a list."""
+    return ir.Constant(kind, value)
+
+
+def i64(value: int) -> Value:
+    """An int64 constant."""
+    return ir.Constant(I64, value)
+
+
+def same(kind: Type, value: float) -> Value:
+    """A vector of equal constants."""
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def offset(b: Builder, address: Value, *steps: int | Value) -> Value:
+    """An address plus numbers of bytes."""
+    for step in steps:
+        if not isinstance(step, int):
+            address = b.add(address, step)
+        elif step:
+            address = b.add(address, i64(step))
+    return address
+
+
+def scaled(b: Builder, value: Value, factor: int) -> Value:
+    """Value * factor."""
+    return b.mul(value, i64(factor))
+
+
+def load(b: Builder, address: Value, kind: Type, align: int = 1) -> Value:
+    """Read a value of that type."""
+    return b.load(b.inttoptr(address, kind.as_pointer()), align=align)
+
+
+def store(b: Builder, value: Value, address: Value, align: int = 1) -> None:
+    """Write a value."""
+    b.store(value, b.inttoptr(address, value.type.as_pointer()), align=align)
+
+
+def _declared(module: Any, kind: Type, name: str) -> Value:
+    return cgutils.get_or_insert_function(module, kind, name)  # type: ignore[no-untyped-call]
+
+
+def _spilled(b: Builder, kind: Type) -> Value:
+    """Room for a value on the stack."""
+    return cgutils.alloca_once(b, kind)  # type: ignore[no-untyped-call]
+
+
+def call(b: Builder, name: str, result: Type, *args: Value) -> Value:
+    """Call an LLVM intrinsic by its full name."""
+    kind = ir.FunctionType(result, [a.type for a in args])
+    return b.call(_declared(b.module, kind, name), list(args))
+
+
+def splat(b: Builder, value: Value, lanes: int) -> Value:
+    """A vector of equal values."""
+    kind = vector(value.type, lanes)
+    nothing = number(kind, ir.Undefined)
+    one = b.insert_element(nothing, value, number(I32, 0))
+    return b.shuffle_vector(one, nothing, number(vector(I32, lanes), [0] * lanes))
+
+
+def shuffle(b: Builder, x: Value, y: Value, lanes: Sequence[int]) -> Value:
+    """Lanes of x, then of y, by number."""
+    return b.shuffle_vector(x, y, number(vector(I32, len(lanes)), list(lanes)))
+
+
+def loop(
+    b: Builder, count: Value, start: Sequence[Value], body: Callable[[Value, list[Value]], Sequence[Value]]
+) -> list[Value]:
+    """For i in range(count): values = body(i, values), from `start`; the values at the end."""
+    before = b.block
+    inside, after = b.function.append_basic_block("loop"), b.function.append_basic_block("done")
+    b.cbranch(b.icmp_signed(">", count, i64(0)), inside, after)
+    b.position_at_end(inside)
+    index = b.phi(I64)
+    carried = [b.phi(v.type) for v in start]
+    new = list(body(index, carried))
+    following = b.add(index, i64(1))
+    end = b.block
+    for phi, first, later in zip([index, *carried], [i64(0), *start], [following, *new], strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, end)
+    b.cbranch(b.icmp_signed("<", following, count), inside, after)
+    b.position_at_end(after)
+    results = []
+    for first, later in zip(start, new, strict=True):
+        phi = b.phi(first.type)
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, end)
+        results.append(phi)
+    return results
+
+
+def lanes_below(b: Builder, count: Value, lanes: int) -> Value:
+    """A mask of the lanes whose number is below `count` (int64, any value)."""
+    kind = vector(I32, lanes)
+    low = call(b, "llvm.smin.i64", I64, call(b, "llvm.smax.i64", I64, count, i64(0)), i64(lanes))
+    return b.icmp_signed("<", number(kind, list(range(lanes))), splat(b, b.trunc(low, I32), lanes))
+
+
+def store_first(b: Builder, value: Value, address: Value, count: Value) -> None:
+    """Write the first `count` lanes of a vector (int64; none if below 1, all if at least as many as there are)."""
+    lanes, element = value.type.count, value.type.element
+    pointer = b.inttoptr(address, value.type.as_pointer())
+    if FORM.vnni:
+        name = f"llvm.masked.store.v{lanes}{'f32' if element == F32 else f'i{element.width}'}.p0"
+        mask = lanes_below(b, count, lanes)
+        kind = ir.FunctionType(ir.VoidType(), [value.type, pointer.type, I32, mask.type])
+        b.call(_declared(b.module, kind, name), [value, pointer, number(I32, 1), mask])
+        return
+    with b.if_else(b.icmp_signed(">=", count, i64(lanes))) as (whole, part):
+        with whole:
+            b.store(value, pointer, align=1)
+        with part:
+            spill = _spilled(b, value.type)
+            b.store(value, spill)
+            source, target = b.bitcast(spill, element.as_pointer()), b.inttoptr(address, element.as_pointer())
+
+            def copy(i: Value, _: list[Value]) -> list[Value]:
+                b.store(b.load(b.gep(source, [i]), align=1), b.gep(target, [i]), align=1)
+                return []
+
+            loop(b, count, [], copy)
+
+
+def load_first(b: Builder, address: Value, kind: Type, count: Value) -> Value:
+    """Read the first `count` lanes of a vector, without touching what lies behind them; the others are undefined."""
+    lanes, element = kind.count, kind.element
+    pointer = b.inttoptr(address, kind.as_pointer())
+    if FORM.vnni:
+        name = f"llvm.masked.load.v{lanes}{'f32' if element == F32 else f'i{element.width}'}.p0"
+        mask, rest = lanes_below(b, count, lanes), number(kind, ir.Undefined)
+        function = _declared(b.module, ir.FunctionType(kind, [pointer.type, I32, mask.type, kind]), name)
+        return b.call(function, [pointer, number(I32, 1), mask, rest])
+    spill = _spilled(b, kind)
+    with b.if_else(b.icmp_signed(">=", count, i64(lanes))) as (whole, part):
+        with whole:
+            b.store(b.load(pointer, align=1), spill)
+        with part:
+            source, target = b.inttoptr(address, element.as_pointer()), b.bitcast(spill, element.as_pointer())
+
+            def copy(i: Value, _: list[Value]) -> list[Value]:
+                b.store(b.load(b.gep(source, [i]), align=1), b.gep(target, [i]), align=1)
+                return []
+
+            loop(b, count, [], copy)
+    return b.load(spill)
+
+
+def kernel(build: Callable[..., None], arguments: int) -> Any:
+    """An intrinsic that njit code calls with int64 arguments; `build(builder, *values)` writes its body."""
+
+    def typed(_: Any, *args: Any) -> Any:
+        def codegen(context: Any, b: Builder, _signature: Any, values: Sequence[Value]) -> Value:
+            build(b, *values)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * len(args)), codegen
+
+    names = ", ".join(f"a{i}" for i in range(arguments))
+    scope: dict[str, Any] = {"typed": typed}
+    exec(f"def kernel(context, {names}):\n    return typed(context, {names})", scope)
+    return intrinsic(scope["kernel"])
+
+
+@intrinsic
+def float_of(_: Any, bits: Any) -> Any:
+    """The float32 whose bits are the low half of an int64."""
+
+    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        return b.bitcast(b.trunc(args[0], I32), F32)
+
+    return types.float32(types.int64), codegen
+
+
+@intrinsic
+def round_even(_: Any, value: Any) -> Any:
+    """float32 to the nearest int32, halves to even."""
+
+    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        return call(b, "llvm.lrint.i32.f32", I32, args[0])
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def byte_at(_: Any, address: Any) -> Any:
+    """The byte at an address."""
+
+    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        return load(b, args[0], I8)
+
+    return types.uint8(types.int64), codegen
+
+
+@intrinsic
+def set_byte(_: Any, address: Any, value: Any) -> Any:
+    """Write a byte."""
+
+    def codegen(context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        store(b, args[1], args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint8), codegen
+
+
+@intrinsic
+def float_at(_: Any, address: Any) -> Any:
+    """The float32 at an address."""
+
+    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        return load(b, args[0], F32)
+
+    return types.float32(types.int64), codegen
+
+
+@intrinsic
+def set_float(_: Any, address: Any, value: Any) -> Any:
+    """Write a float32."""
+
+    def codegen(context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        store(b, args[1], args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float32), codegen
+
+
+@intrinsic
+def word_at(_: Any, address: Any) -> Any:
+    """The int64 at an address."""
+
+    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        return load(b, args[0], I64, 8)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def set_word(_: Any, address: Any, value: Any) -> Any:
+    """Write an int64."""
+
+    def codegen(context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        store(b, args[1], args[0], 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen

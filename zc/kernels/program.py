@@ -1,0 +1,187 @@
+"""The interpreter: runs a table of operations on codes in one call, by any number of threads in step.
+
+A row of the table is an operation's number, the number of parts that its work is shared out in, and its int64 operands:
+addresses, byte strides, sizes, bits of float32. They are the arguments of its kernel after `scratch`.
+
+Threads take parts as they come, and go on when all parts of an operation are done: one that the system has put to sleep
+between parts holds nobody up.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import njit, types
+from numba.np.unsafe.ndarray import to_fixed_tuple as numba_to_fixed_tuple
+
+from zc.kernels import convolution, cpu, depthwise, elementwise, emit, lanes, movement, packing, pools, tiles
+from zc.kernels.convolution import SCRATCH_BYTES
+from zc.kernels.emit import Builder, Value, intrinsic, set_word, word_at
+
+to_fixed_tuple: Any = numba_to_fixed_tuple
+
+CONVOLVE, DEPTHWISE, DEPTHWISE3, ADD, MULTIPLY, LOOK_UP, QUANTIZE, DEQUANTIZE = range(8)
+MOVE, FILL, SURROUND, CHOOSE_PIXELS, POOL, GLOBAL_AVERAGE, SOFTMAX = range(8, 15)
+
+KERNELS: dict[int, Any] = {
+    CONVOLVE: convolution.convolve,
+    DEPTHWISE: depthwise.depthwise,
+    DEPTHWISE3: depthwise.depthwise3,
+    ADD: elementwise.add,
+    MULTIPLY: elementwise.multiply,
+    LOOK_UP: elementwise.look_up,
+    QUANTIZE: elementwise.quantize,
+    DEQUANTIZE: elementwise.dequantize,
+    MOVE: movement.move,
+    FILL: movement.fill,
+    SURROUND: movement.surround,
+    CHOOSE_PIXELS: movement.choose_pixels,
+    POOL: pools.pool,
+    GLOBAL_AVERAGE: pools.global_average,
+    SOFTMAX: pools.softmax,
+}
+
+OPERANDS: dict[int, tuple[str, ...]] = {
+    number: tuple(inspect.signature(kernel.py_func).parameters)[3:] for number, kernel in KERNELS.items()
+}
+"""Names of an operation's operands, in the order of its row."""
+
+WIDTH = 2 + max(map(len, OPERANDS.values()))
+SIZES = tuple(len(OPERANDS[number]) for number in range(len(KERNELS)))
+
+Table = npt.NDArray[np.int64]
+
+
+def row(operation: int, parts: int = 1, **operands: int) -> list[int]:
+    """One row of the table."""
+    names = OPERANDS[operation]
+    if operands.keys() != set(names):
+        wrong = sorted(operands.keys() ^ set(names))
+        raise ValueError(f"{KERNELS[operation].__name__}: operands missing or unknown: {wrong}")
+    return [operation, parts, *(int(operands[name]) for name in names), *[0] * (WIDTH - 2 - len(names))]
+
+
+def bits(value: float | np.floating[Any]) -> int:
+    """A float32 as an operand."""
+    return int(np.float32(value).view(np.int32))
+
+
+@intrinsic
+def arrive(_: Any, gate: Any) -> Any:
+    """Add one to the counter at an address; its old value."""
+
+    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        return b.atomic_rmw("add", b.inttoptr(args[0], emit.I64.as_pointer()), emit.i64(1), "seq_cst")
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def arrived(_: Any, gate: Any) -> Any:
+    """The counter at an address."""
+
+    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        return b.load_atomic(b.inttoptr(args[0], emit.I64.as_pointer()), "seq_cst", 8, typ=emit.I64)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def give_way(_: Any, spins: Any) -> Any:
+    """Let another thread of this processor run, once many turns were waited in vain."""
+
+    def codegen(context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        with b.if_then(b.icmp_signed(">", args[0], emit.i64(PATIENCE))):
+            emit.call(b, "sched_yield", ir.IntType(32))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+PATIENCE = 4000
+"""Turns of a waiting thread before it gives way: some microseconds, less than a switch of threads costs."""
+
+(
+    N_CONVOLVE, N_DEPTHWISE, N_DEPTHWISE3, N_ADD, N_MULTIPLY, N_LOOK_UP, N_QUANTIZE, N_DEQUANTIZE,
+    N_MOVE, N_FILL, N_SURROUND, N_CHOOSE, N_POOL, N_GLOBAL, N_SOFTMAX,
+) = SIZES  # fmt: skip
+
+
+def _interpreter(version: str) -> Any:
+    """The compiled interpreter. `version` is in the key of Numba's cache on disk, which looks at this file alone."""
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def interpret(table, first, last, threads, scratch, gates):  # type: ignore[no-untyped-def]
+        len(version)
+        for at in range(first, last):
+            p, kind, parts = table[at, 2:], table[at, 0], table[at, 1]
+            taken, done = gates + 16 * at, gates + 16 * at + 8
+            while True:
+                part = arrive(taken) if threads > 1 else word_at(taken)
+                if part >= parts:
+                    break
+                if kind == CONVOLVE:
+                    convolution.convolve(part, parts, scratch, *to_fixed_tuple(p, N_CONVOLVE))
+                elif kind == DEPTHWISE:
+                    depthwise.depthwise(part, parts, scratch, *to_fixed_tuple(p, N_DEPTHWISE))
+                elif kind == DEPTHWISE3:
+                    depthwise.depthwise3(part, parts, scratch, *to_fixed_tuple(p, N_DEPTHWISE3))
+                elif kind == ADD:
+                    elementwise.add(part, parts, scratch, *to_fixed_tuple(p, N_ADD))
+                elif kind == MULTIPLY:
+                    elementwise.multiply(part, parts, scratch, *to_fixed_tuple(p, N_MULTIPLY))
+                elif kind == LOOK_UP:
+                    elementwise.look_up(part, parts, scratch, *to_fixed_tuple(p, N_LOOK_UP))
+                elif kind == QUANTIZE:
+                    elementwise.quantize(part, parts, scratch, *to_fixed_tuple(p, N_QUANTIZE))
+                elif kind == DEQUANTIZE:
+                    elementwise.dequantize(part, parts, scratch, *to_fixed_tuple(p, N_DEQUANTIZE))
+                elif kind == MOVE:
+                    movement.move(part, parts, scratch, *to_fixed_tuple(p, N_MOVE))
+                elif kind == FILL:
+                    movement.fill(part, parts, scratch, *to_fixed_tuple(p, N_FILL))
+                elif kind == SURROUND:
+                    movement.surround(part, parts, scratch, *to_fixed_tuple(p, N_SURROUND))
+                elif kind == CHOOSE_PIXELS:
+                    movement.choose_pixels(part, parts, scratch, *to_fixed_tuple(p, N_CHOOSE))
+                elif kind == POOL:
+                    pools.pool(part, parts, scratch, *to_fixed_tuple(p, N_POOL))
+                elif kind == GLOBAL_AVERAGE:
+                    pools.global_average(part, parts, scratch, *to_fixed_tuple(p, N_GLOBAL))
+                elif kind == SOFTMAX:
+                    pools.softmax(part, parts, scratch, *to_fixed_tuple(p, N_SOFTMAX))
+                if threads == 1:
+                    set_word(taken, part + 1)
+                else:
+                    arrive(done)
+            spins = 0
+            while threads > 1 and arrived(done) < parts:
+                spins += 1
+                give_way(spins)
+
+    return interpret
+
+
+def source_digest(modules: Sequence[ModuleType]) -> str:
+    """Of the generators' source and this process's form: what the compiled code depends on."""
+    state = hashlib.sha256(repr(cpu.FORM).encode())
+    for module in modules:
+        state.update(inspect.getsource(module).encode())
+    return state.hexdigest()
+
+
+interpret = _interpreter(
+    source_digest([convolution, depthwise, elementwise, emit, lanes, movement, packing, pools, tiles])
+)
+"""interpret(table, first, last, threads, scratch, gates): run rows first..last of an int64[n, WIDTH] table.
+
+Each of `threads` threads calls it, with scratch of its own (address of SCRATCH_BYTES bytes); gates: address of
+int64[n, 2], 0 at the start: parts taken and parts done. Kernels read up to 64 bytes behind codes.
+"""
+
+__all__ = ["KERNELS", "OPERANDS", "SCRATCH_BYTES", "WIDTH", "Table", "bits", "interpret", "row"]

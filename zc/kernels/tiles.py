@@ -1,0 +1,135 @@
+"""Register tiles of products: rows of codes times a block of weight columns, summed, rounded to codes and stored.
+
+A tile computes `rows` output pixels x `16 * width` output channels. Row m reads its codes from the address in the m-th
+word of a table, at the byte offset of each tap: filter taps are constant distances in a buffer that has its padding
+around it, so there is no im2col. Weights lie as int8 [taps * k4][16 * width][4] (form `avx512vnni`) or as int16
+[taps * k4][2][16 * width][2] (`portable`), see `zc.kernels.packing`.
+"""
+
+from collections.abc import Callable, Sequence
+
+from zc.kernels import emit, lanes
+from zc.kernels.cpu import FORM
+from zc.kernels.emit import F16, I16, I32, I64, W16, Builder, Value, i64, load, loop, offset, scaled, splat, vector
+
+HALF = vector(I32, 8)
+"""The portable form works on half of 16 lanes at a time: one register of AVX2."""
+
+ARGUMENTS = 11
+
+
+def tile(rows: int, width: int, real: bool = False) -> Callable[..., None]:
+    """An intrinsic (inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns).
+
+    inputs, outputs: addresses of `rows` words, the byte addresses of each row; shift: bytes added to each output's
+    address; offsets: address of int64[taps]; k4: groups of four codes a tap; bias: address of int32[16 * width];
+    scale: of float32[16 * width]; columns: how many of the 16 * width to store.
+    real: store float32 accumulator * scale instead of codes.
+    """
+    build = _vnni if FORM.vnni else _portable
+    return emit.kernel(lambda b, *args: build(b, rows, width, real, *args), ARGUMENTS)  # type: ignore[no-any-return]
+
+
+def _vnni(b: Builder, rows: int, width: int, real: bool, *args: Value) -> None:
+    inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns = args
+    first = [load(b, offset(b, bias, 64 * v), W16) for v in range(width)] * rows
+    base = [load(b, offset(b, inputs, 8 * m), I64, 8) for m in range(rows)]
+    step = 64 * width
+
+    def tap(t: Value, sums: list[Value]) -> list[Value]:
+        away = load(b, offset(b, offsets, scaled(b, t, 8)), I64, 8)
+        starts = [b.add(address, away) for address in base]
+        block = offset(b, weights, b.mul(t, scaled(b, k4, step)))
+
+        def four(i: Value, acc: list[Value]) -> list[Value]:
+            here = offset(b, block, scaled(b, i, step))
+            columns_here = [load(b, offset(b, here, 64 * v), W16) for v in range(width)]
+            new = []
+            for m in range(rows):
+                codes = splat(b, load(b, offset(b, starts[m], scaled(b, i, 4)), I32), 16)
+                new += [lanes.dot4(b, acc[m * width + v], codes, columns_here[v]) for v in range(width)]
+            return new
+
+        return loop(b, k4, sums, four)
+
+    acc = loop(b, taps, first, tap)
+    scales = [load(b, offset(b, scale, 64 * v), F16) for v in range(width)]
+    targets = [offset(b, load(b, offset(b, outputs, 8 * m), I64, 8), shift) for m in range(rows)]
+    if real:
+        _store_real(b, acc, scales, targets, columns)
+    elif width == 4:
+        zero = lanes.halves_of(b, zero_point)
+        for m in range(rows):
+            values = [lanes.rounded(b, acc[4 * m + v], scales[v]) for v in range(4)]
+            emit.store_first(b, lanes.codes64(b, values, zero), targets[m], columns)
+    else:
+        zero = lanes.words_of(b, zero_point)
+        for m in range(rows):
+            for v in range(width):
+                codes = lanes.codes16(b, lanes.rounded(b, acc[m * width + v], scales[v]), zero)
+                emit.store_first(b, codes, offset(b, targets[m], 16 * v), b.sub(columns, i64(16 * v)))
+
+
+def _portable(b: Builder, rows: int, width: int, real: bool, *args: Value) -> None:
+    inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns = args
+    halves = 2 * width
+    first = [load(b, offset(b, bias, 32 * v), HALF) for v in range(halves)] * rows
+    base = [load(b, offset(b, inputs, 8 * m), I64, 8) for m in range(rows)]
+    step = 64 * halves  # bytes of weights for four codes: 2 pairs x 8 lanes x 2 int16
+
+    def tap(t: Value, sums: list[Value]) -> list[Value]:
+        away = load(b, offset(b, offsets, scaled(b, t, 8)), I64, 8)
+        starts = [b.add(address, away) for address in base]
+        block = offset(b, weights, b.mul(t, scaled(b, k4, step)))
+
+        def four(i: Value, acc: list[Value]) -> list[Value]:
+            here = offset(b, block, scaled(b, i, step))
+            acc = list(acc)
+            codes = []
+            for m in range(rows):
+                bytes4 = load(b, offset(b, starts[m], scaled(b, i, 4)), vector(emit.I8, 4))
+                codes.append(b.bitcast(b.zext(bytes4, vector(I16, 4)), vector(I32, 2)))
+            for pair in range(2):
+                columns_here = [
+                    load(b, offset(b, here, 32 * (pair * halves + v)), vector(I16, 16)) for v in range(halves)
+                ]
+                for m in range(rows):
+                    two = splat(b, b.extract_element(codes[m], emit.number(I32, pair)), 8)
+                    two = b.bitcast(two, vector(I16, 16))
+                    for v in range(halves):
+                        at = m * halves + v
+                        acc[at] = b.add(acc[at], _pairs(b, two, columns_here[v]))
+            return acc
+
+        return loop(b, k4, sums, four)
+
+    acc = loop(b, taps, first, tap)
+    kind = vector(emit.F32, 8)
+    scales = [load(b, offset(b, scale, 32 * v), kind) for v in range(halves)]
+    targets = [offset(b, load(b, offset(b, outputs, 8 * m), I64, 8), shift) for m in range(rows)]
+    if real:
+        _store_real(b, acc, scales, targets, columns)
+        return
+    zero = lanes.words_of(b, zero_point, 8)
+    for m in range(rows):
+        for v in range(halves):
+            codes = lanes.codes16(b, lanes.rounded(b, acc[m * halves + v], scales[v]), zero)
+            emit.store_first(b, codes, offset(b, targets[m], 8 * v), b.sub(columns, i64(8 * v)))
+
+
+def _pairs(b: Builder, x: Value, y: Value) -> Value:
+    """Sums of neighbouring products: <16 x i16> twice to <8 x i32>. LLVM knows it as vpmaddwd (AVX2), smull (NEON)."""
+    wide = vector(I32, 16)
+    products = b.mul(b.sext(x, wide), b.sext(y, wide))
+    even = emit.shuffle(b, products, products, range(0, 16, 2))
+    return b.add(even, emit.shuffle(b, products, products, range(1, 16, 2)))
+
+
+def _store_real(
+    b: Builder, acc: Sequence[Value], scales: Sequence[Value], targets: Sequence[Value], columns: Value
+) -> None:
+    width, size = len(scales), scales[0].type.count
+    for m, target in enumerate(targets):
+        for v, scale in enumerate(scales):
+            values = b.fmul(b.sitofp(acc[m * width + v], scale.type), scale)
+            emit.store_first(b, values, offset(b, target, 4 * size * v), b.sub(columns, i64(size * v)))

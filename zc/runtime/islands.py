@@ -1,0 +1,61 @@
+"""Float islands: parts of a graph that onnxruntime runs, cut out as models of their own."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from zc.errors import ZcError
+from zc.execute import Runner
+from zc.ir.edit import needs
+from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable
+from zc.ir.model import Model
+
+CODES = np.arange(256, dtype=np.uint8)
+
+
+def cut_out(model: Model, nodes: Sequence[Node], inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> Model:
+    """The nodes as a model of their own, values under their own names. Shapes of inputs are kept as far as known."""
+    values: dict[int, Tensor] = {}
+
+    def own(tensor: Tensor) -> Tensor:
+        if not tensor.name:
+            return Variable("")
+        if id(tensor) not in values:
+            values[id(tensor)] = cast(Variable, tensor).copy()
+        return values[id(tensor)]
+
+    graph = Graph(nodes=[], inputs=[own(t) for t in inputs], outputs=[own(t) for t in outputs], opset=model.opset)
+    graph.name, graph.import_domains, graph.functions = "island", model.graph.import_domains, model.graph.functions
+    graph.producer_name = graph.producer_version = ""
+    for node in nodes:
+        graph.nodes.append(node.copy([own(t) for t in node.inputs], [own(t) for t in node.outputs]))
+        for tensor in needs(node):
+            if isinstance(tensor, Constant) and id(tensor) not in values:  # read by a body
+                graph.declared.append(own(tensor))  # type: ignore[arg-type]
+    return Model(graph, model.path, model.ir_version)
+
+
+class IslandRunner:
+    """A cut-out in an onnxruntime session."""
+
+    def __init__(self, model: Model, threads: int) -> None:
+        self.runner = Runner(model, threads=threads, config={"session.intra_op.allow_spinning": "0"})
+        self.inputs, self.outputs = self.runner.inputs, self.runner.outputs
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name."""
+        return self.runner.run(feeds)
+
+
+def table_of(model: Model, nodes: Sequence[Node], source: Tensor, target: Tensor) -> Array:
+    """uint8[256]: what the nodes make of each code, both as codes in memory. Computed by onnxruntime itself."""
+    part = cut_out(model, nodes, [source], [target])
+    for tensor in (*part.graph.inputs, *part.graph.outputs):
+        cast(Variable, tensor).shape = [256]
+    signed = source.dtype == np.int8
+    codes = (CODES ^ np.uint8(128)).view(np.int8) if signed else CODES
+    result = Runner(part, threads=1).run({source.name: codes})[target.name]
+    if result.shape != (256,) or result.dtype not in (np.uint8, np.int8):
+        raise ZcError(f"{model.name}: '{target.name}': 256 codes became {result.dtype}{list(result.shape)}")
+    return result.view(np.uint8) ^ np.uint8(128) if result.dtype == np.int8 else result

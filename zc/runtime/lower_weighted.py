@@ -1,0 +1,241 @@
+"""Convolutions and matrix products as steps: weights packed for the kernels, taps as distances in a padded image."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from zc.ir.graph import Array
+from zc.kernels import packing, program, rules
+from zc.kernels.convolution import MOST_PIXELS, ROWS
+from zc.kernels.depthwise import COLUMNWISE
+from zc.runtime import shapes
+from zc.runtime.lower import Lowering, Operand
+from zc.runtime.memory import Place
+from zc.runtime.ops import Convolution, Product
+
+CACHE_BYTES = 192 * 1024
+"""What the input of a chunk of pixels may take, so that it stays in the second cache for all blocks of channels."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Packed weights of one operation, as addresses of constants."""
+
+    weights: Place
+    bias: Place
+    scale: Place
+    taps: int
+    k4: int
+
+
+def halves(codes: Array, zero: Array, axis: int) -> list[Array]:
+    """Weights less their zero points as one or, where they need nine bits, two int8 arrays that add up to them."""
+    shape = [-1 if a == axis else 1 for a in range(codes.ndim)]
+    values = codes.astype(np.int16) - zero.reshape(shape).astype(np.int16)
+    low = np.clip(values, -128, 127)
+    rest = values - low
+    return [low.astype(np.int8)] if not rest.any() else [low.astype(np.int8), rest.astype(np.int8)]
+
+
+def convolution(state: Lowering, op: Convolution) -> None:
+    """Depthwise, grouped or dense, by the tile kernels."""
+    shape = state.shapes[op.inputs[0]]
+    _, pads = shapes.window(op, op.weights.codes.shape[2:], shapes.image(shape))
+    x = state.image(op.inputs[0], pads, op.x.zero)
+    y = state.fresh(op.output, state.shapes[op.output], image=True)
+    assert x.image is not None
+    assert y.image is not None
+    (n, c, _, _), (x_image, x_row, x_pixel) = x.image
+    (_, m, height, width), (y_image, y_row, y_pixel) = y.image
+    origin = Place(x.buffer, x.start - pads[0] * x_row - pads[1] * x_pixel)
+    kh, kw = op.weights.codes.shape[2:]
+    strides = {"x_image": x_image, "y_image": y_image, "y_row": y_row, "y_pixel": y_pixel}
+    common: dict[str, Operand] = {
+        "x": origin,
+        "y": y.place,
+        "images": n,
+        "height": height,
+        "width": width,
+        "zero_point": op.y.zero,
+        **strides,
+    }
+    taps = [i * op.dilations[0] * x_row + j * op.dilations[1] * x_pixel for i in range(kh) for j in range(kw)]
+    if op.group == c == m and c > 1 and len(halves(op.weights.codes, op.weights.zero, 0)) == 1:
+        _depthwise(state, op, common, taps, x_row, x_pixel, c)
+        return
+    merged = op.group == 1 and op.dilations[1] == 1 and x_pixel == c
+    distances = [i * op.dilations[0] * x_row for i in range(kh)] if merged else taps
+    packed = _dense(state, op, merged)
+    distances = distances * (packed.taps // len(distances))
+    footprint = c * op.strides[0] * op.strides[1]
+    state.emit(
+        program.CONVOLVE,
+        **common,
+        x_row=op.strides[0] * x_row,
+        x_pixel=op.strides[1] * x_pixel,
+        x_group=c // op.group,
+        y_group=m // op.group,
+        groups=op.group,
+        columns=m // op.group,
+        offsets=state.constant(np.array(distances, np.int64)),
+        taps=packed.taps,
+        k4=packed.k4,
+        weights=packed.weights,
+        bias=packed.bias,
+        scale=packed.scale,
+        chunk=chunk_of(footprint),
+        by_columns=_by_columns(state, n * height * width, m // op.group),
+        real=0,
+    )
+
+
+def chunk_of(footprint: int) -> int:
+    """Pixels of a chunk whose input takes `footprint` bytes each: a multiple of every tile's rows."""
+    return min(max(CACHE_BYTES // footprint // 24 * 24, 96), MOST_PIXELS // 24 * 24)
+
+
+def _by_columns(state: Lowering, pixels: int, columns: int) -> int:
+    """Do threads share out channels rather than pixels? Where there are too few pixels for all of them."""
+    return int(pixels < 2 * ROWS * state.threads and columns > packing.BLOCK)
+
+
+def _depthwise(
+    state: Lowering,
+    op: Convolution,
+    common: dict[str, Operand],
+    taps: list[int],
+    x_row: int,
+    x_pixel: int,
+    channels: int,
+) -> None:
+    kh, kw = op.weights.codes.shape[2:]
+    fast = COLUMNWISE and (kh, kw) == (3, 3) and op.dilations == (1, 1) and op.strides in ((1, 1), (2, 2))
+    key = (id(op), int(fast))
+    if key not in state.packed:
+        (codes,) = halves(op.weights.codes, op.weights.zero, 0)
+        bias, scale = _terms(op, codes[:, 0].reshape(channels, -1).astype(np.int64).sum(1))
+        arrays = packing.pack_depthwise(codes[:, 0].transpose(1, 2, 0), bias, scale, fast)
+        state.packed[key] = _prepared(state, arrays, 0, 0)
+    packed = state.packed[key]
+    assert isinstance(packed, Prepared)
+    common = {
+        **common,
+        "x_row": x_row,
+        "x_pixel": x_pixel,
+        "channels": channels,
+        "weights": packed.weights,
+        "bias": packed.bias,
+        "scale": packed.scale,
+    }
+    if fast:
+        state.emit(program.DEPTHWISE3, **common, stride=op.strides[0])
+        return
+    groups = -(-kh * kw // 4)
+    offsets = np.zeros(4 * groups, np.int64)
+    offsets[: len(taps)] = taps
+    state.emit(
+        program.DEPTHWISE,
+        **common,
+        stride_h=op.strides[0],
+        stride_w=op.strides[1],
+        offsets=state.constant(offsets),
+        groups=groups,
+    )
+
+
+def _terms(op: Convolution | Product, totals: Array) -> tuple[Array, Array]:
+    """The bias with what the zero point of the input contributes, and the multipliers."""
+    bias = op.weights.bias.astype(np.int64) - op.x.zero * totals
+    if op.y is None:
+        scale = (op.x.scale * op.weights.scale).astype(np.float32)
+    else:
+        scale = rules.multiplier(op.x.scale, op.weights.scale, op.y.scale)
+    return bias.astype(np.int32), scale
+
+
+def _dense(state: Lowering, op: Convolution, merged: bool) -> Prepared:
+    """Weights of all groups, one after another. merged: a filter row is one tap, its pixels are channels."""
+    key = (id(op), 2 + int(merged))
+    if key not in state.packed:
+        m, cg, kh, kw = op.weights.codes.shape
+        parts = halves(op.weights.codes, op.weights.zero, 0)
+        totals = sum(p.reshape(m, -1).astype(np.int64).sum(1) for p in parts)
+        bias, scale = _terms(op, np.asarray(totals))
+        taps = [p.transpose(2, 3, 1, 0).reshape((kh, kw * cg, m) if merged else (kh * kw, cg, m)) for p in parts]
+        state.packed[key] = _packed(state, np.concatenate(taps), bias, scale, op.group, real=False)
+    found = state.packed[key]
+    assert isinstance(found, Prepared)
+    return found
+
+
+def _packed(state: Lowering, weights: Array, bias: Array, scale: Array, groups: int, real: bool) -> Prepared:
+    per = weights.shape[2] // groups
+    found = []
+    for g in range(groups):
+        own = slice(g * per, (g + 1) * per)
+        found.append(packing.pack(weights[:, :, own], bias[own], scale[own], real))
+    arrays = (np.concatenate(a) for a in zip(*((p.weights, p.bias, p.scale) for p in found), strict=True))
+    return _prepared(state, arrays, found[0].taps, found[0].k4)
+
+
+def _prepared(state: Lowering, arrays: Iterable[Array], taps: int, k4: int) -> Prepared:
+    weights, bias, scale = map(state.constant, arrays)
+    return Prepared(weights, bias, scale, taps, k4)
+
+
+def product(state: Lowering, op: Product) -> None:
+    """A matrix product: a 1 x 1 convolution whose pixels are the rows."""
+    shape = state.shapes[op.inputs[0]]
+    k, n = op.weights.codes.shape
+    rows = prod(shape[:-1])
+    view = state.codes(op.inputs[0])
+    flat = view.reshaped((rows, k))
+    if flat is None or (flat.strides[1] != 1 and k > 1):
+        flat = state.rows(view).reshaped((rows, k))
+    assert flat is not None
+    real = op.y is None
+    key = (id(op), 4)
+    if key not in state.packed:
+        parts = halves(op.weights.codes, op.weights.zero, 1)
+        bias, scale = _terms(op, np.asarray(sum(p.astype(np.int64).sum(0) for p in parts)))
+        state.packed[key] = _packed(state, np.stack(parts), bias, scale, 1, real)
+    packed = state.packed[key]
+    assert isinstance(packed, Prepared)
+    out = (*shape[:-1], n)
+    if real:
+        place, step = Place(state.external(op.output, out, 4)), 4 * n
+    else:
+        y = state.fresh(op.output, out, image=False).reshaped((rows, n))
+        if y is None or y.strides[1] != 1:
+            raise AssertionError("a fresh value in C order is one matrix")
+        place, step = y.place, y.strides[0]
+    state.emit(
+        program.CONVOLVE,
+        x=flat.place,
+        x_image=0,
+        x_row=0,
+        x_pixel=flat.strides[0],
+        x_group=0,
+        y=place,
+        y_image=0,
+        y_row=0,
+        y_pixel=step,
+        y_group=0,
+        images=1,
+        height=1,
+        width=rows,
+        groups=1,
+        columns=n,
+        offsets=state.constant(np.zeros(packed.taps, np.int64)),
+        taps=packed.taps,
+        k4=packed.k4,
+        weights=packed.weights,
+        bias=packed.bias,
+        scale=packed.scale,
+        zero_point=0 if op.y is None else op.y.zero,
+        chunk=chunk_of(k),
+        by_columns=_by_columns(state, rows, n),
+        real=int(real),
+    )

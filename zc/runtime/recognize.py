@@ -1,0 +1,267 @@
+"""From a graph to operations: which nodes run on codes, which in float islands, and in which order.
+
+A node between DequantizeLinear and QuantizeLinear becomes one operation with them, where onnxruntime's default level
+fuses it into an integer operator (or where its result is the same to the bit). What is left is float: grouped into as
+few islands as the order allows, each with the Q and DQ around it, so that onnxruntime sees what it would see in the
+whole.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+from zc.errors import ZcError
+from zc.ir.edit import needs, sort_nodes
+from zc.ir.graph import Node, Tensor, describe
+from zc.ir.model import Model
+from zc.runtime import elementary, weighted
+from zc.runtime.islands import table_of
+from zc.runtime.ops import Island, LookUp, Op
+from zc.runtime.quantum import MICROSOFT, Declined, Scope, given, maker, read, written
+
+Matcher = Callable[[Scope, Node], Op]
+
+STANDARD: dict[str, Matcher] = {
+    "Conv": weighted.conv,
+    "Gemm": weighted.gemm,
+    "MatMul": weighted.matmul,
+    "QLinearConv": weighted.qlinear_conv,
+    "QLinearMatMul": weighted.qlinear_matmul,
+    "Add": elementary.binary,
+    "Mul": elementary.binary,
+    "AveragePool": elementary.pool,
+    "MaxPool": elementary.max_pool,
+    "GlobalAveragePool": elementary.global_average,
+    "Softmax": elementary.softmax,
+    "Concat": elementary.concat,
+    "Split": elementary.split,
+    "Pad": elementary.pad,
+    "Slice": elementary.slices,
+    "Transpose": elementary.transpose,
+    "DepthToSpace": elementary.blocks,
+    "SpaceToDepth": elementary.blocks,
+    "Resize": elementary.resize,
+    "Upsample": elementary.resize,
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"), elementary.reshape),
+}
+
+CONTRIBUTED: dict[str, Matcher] = {
+    "QLinearConv": weighted.qlinear_conv,
+    "QGemm": weighted.qgemm,
+    "QLinearAdd": elementary.qlinear_binary,
+    "QLinearMul": elementary.qlinear_binary,
+    "QLinearAveragePool": elementary.qlinear_pool,
+    "QLinearGlobalAveragePool": elementary.qlinear_global_average,
+    "QLinearSoftmax": elementary.qlinear_softmax,
+    "QLinearConcat": elementary.qlinear_concat,
+}
+
+TABLED = frozenset(
+    {"Abs", "Asin", "Asinh", "Atan", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid"}
+    | {"HardSwish", "LeakyRelu", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin"}
+    | {"Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu"}
+)
+"""Operators of one argument that become a table between DQ and Q."""
+
+TABLED_CODES = frozenset({"QLinearSigmoid", "QLinearLeakyRelu"})
+
+
+@dataclass(frozen=True)
+class Recognized:
+    """Operations in an order in which they can run."""
+
+    ops: tuple[Op, ...]
+
+    @property
+    def islands(self) -> tuple[Island, ...]:
+        """Those in float."""
+        return tuple(op for op in self.ops if isinstance(op, Island))
+
+
+def recognize(model: Model) -> Recognized:
+    """What a model computes. ZcError where a scale is unusable or nothing is quantised. Sorts the graph's nodes."""
+    graph = model.graph
+    sort_nodes(graph)
+    scope = Scope(graph, model.name, model.opset, frozenset(map(id, graph.outputs)), frozenset(map(id, graph.inputs)))
+    if not any("QuantizeLinear" in n.op or n.op.startswith("QLinear") or n.op in INTEGER for n in graph.nodes):
+        raise ZcError(
+            f"{model.name}: it is not quantised, so there is nothing to run in integers; quantise it with "
+            f"`zc opt {model.name} -p quantize --calib DATA -o int8.onnx`"
+        )
+    return _Recognizer(model, scope).run()
+
+
+INTEGER = ("DequantizeLinear", "QGemm")
+
+
+class _Recognizer:
+    def __init__(self, model: Model, scope: Scope) -> None:
+        self.model, self.scope = model, scope
+        self.nodes: list[Node] = [n for n in model.graph.nodes if isinstance(n, Node)]
+        self.ops: dict[int, Op] = {}  # by id of each node that it stands for
+        self.reasons: dict[int, str] = {}
+
+    def run(self) -> Recognized:
+        for node in self.nodes:
+            if id(node) not in self.ops and node.op not in ("DequantizeLinear", "QuantizeLinear", "Constant"):
+                self._try(node, self._match)
+        for node in self.nodes:
+            if node.op == "QuantizeLinear" and id(node) not in self.ops:
+                self._requantizer(node)
+        for node in self.nodes:
+            if node.op == "DequantizeLinear" and id(node.outputs[0]) in self.scope.ends:
+                self._try(node, elementary.dequantizer)
+        return Recognized(tuple(self._schedule()))
+
+    def _try(self, node: Node, matcher: Matcher) -> None:
+        try:
+            op = matcher(self.scope, node)
+        except Declined as why:
+            self.reasons[id(node)] = str(why)
+            return
+        for member in op.nodes:
+            self.ops[id(member)] = op
+
+    def _match(self, scope: Scope, node: Node) -> Op:
+        if node.domain == MICROSOFT and node.op in TABLED_CODES:
+            return self._table(node, [node], node.inputs[0], node.outputs[0])
+        if node.domain == MICROSOFT and node.op in CONTRIBUTED:
+            return CONTRIBUTED[node.op](scope, node)
+        if not node.standard:
+            raise Declined(f"{node.domain}.{node.op} has no kernel on codes")
+        if node.op == "Clip" and node.inputs[0].dtype in elementary.CODES:
+            return elementary.clip_codes(scope, node)
+        if node.op in TABLED and all(scope.constant(t) is not None for t in node.inputs[1:] if t.name):
+            source, _ = read(scope, given(node, 0))
+            target, _, passed = written(scope, node.outputs[0])
+            dequantizer = maker(node.inputs[0], "DequantizeLinear")
+            assert dequantizer is not None
+            return self._table(node, [dequantizer, node, *passed], source, target)
+        if node.op not in STANDARD:
+            raise Declined(f"{node.op} has no kernel on codes")
+        return STANDARD[node.op](scope, node)
+
+    def _table(self, node: Node, nodes: list[Node], source: Tensor, target: Tensor) -> Op:
+        constants = [t.inputs[0] for n in nodes for t in n.inputs[1:] if maker(t, "Constant") is not None]
+        table = table_of(self.model, list(_each_once([*constants, *nodes])), source, target)
+        mine = tuple(n for n in nodes if n.op != "DequantizeLinear")
+        return LookUp(mine, (source.name,), (target.name,), table=table)
+
+    def _requantizer(self, node: Node) -> None:
+        """A QuantizeLinear that belongs to no operation: of an input, of codes in another scale, or of an island."""
+        source = node.inputs[0]
+        dequantizer = maker(source, "DequantizeLinear")
+        if dequantizer is not None and dequantizer.inputs[0].dtype in elementary.CODES:
+            try:
+                read(self.scope, source)
+                op = self._table(node, [dequantizer, node], dequantizer.inputs[0], node.outputs[0])
+            except Declined as why:
+                self.reasons[id(node)] = str(why)
+                return
+            self.ops[id(node)] = op
+        elif not source.inputs and id(source) in self.scope.fed:
+            self._try(node, elementary.quantizer)
+
+    # ---- order
+
+    def _schedule(self) -> list[Op]:
+        """Operations as soon as they can run; islands when nothing else can."""
+        known = {id(t) for t in self.scope.graph.inputs}
+        free = [n for n in self.nodes if n.op == "DequantizeLinear" and id(n) not in self.ops]
+        todo = [n for n in self.nodes if n not in set(free)]
+        result: list[Op] = []
+        done: set[int] = set()
+        while todo:
+            later: list[Node] = []
+            for node in todo:
+                op = self.ops.get(id(node))
+                if op is None or not self._ready_op(op, known):
+                    if id(node) not in done:
+                        later.append(node)
+                elif id(op) not in done:
+                    done.update((id(op), *map(id, op.nodes)))
+                    known.update(id(t) for n in op.nodes for t in n.outputs)
+                    result.append(op)
+            todo = [n for n in later if id(n) not in done]
+            island = self._island(todo, known)
+            if island:
+                inside = set(map(id, island))
+                todo = [n for n in todo if id(n) not in inside]
+                known.update(id(t) for n in island for t in n.outputs)
+                result += self._make_island(island)
+            elif todo:
+                raise ZcError(f"{self.model.name}: node '{describe(todo[0])}' waits for values that nothing makes")
+        return result
+
+    def _ready_op(self, op: Op, known: set[int]) -> bool:
+        inside = {id(t) for n in op.nodes for t in n.outputs}
+        return all(self._available(t, known | inside) for n in op.nodes for t in n.inputs)
+
+    def _available(self, tensor: Tensor, known: set[int]) -> bool:
+        if not tensor.name or id(tensor) in known or self.scope.constant(tensor) is not None:
+            return True
+        dequantizer = maker(tensor, "DequantizeLinear")
+        if dequantizer is not None and id(dequantizer) not in self.ops:
+            return all(self._available(t, known) for t in dequantizer.inputs)
+        if dequantizer is not None:
+            return self._available(dequantizer.inputs[0], known)
+        return not tensor.inputs and not isinstance(tensor, Node)
+
+    def _island(self, todo: list[Node], known: set[int]) -> list[Node]:
+        """All nodes without an operation that can run now, one after another."""
+        found, inside = [], set(known)
+        for node in todo:
+            if id(node) not in self.ops and all(self._available(t, inside) for t in needs(node)):
+                found.append(node)
+                inside.update(id(t) for t in node.outputs)
+        return found
+
+    def _make_island(self, nodes: list[Node]) -> list[Op]:
+        """The nodes with the DQ that they read; their values that others read are the outputs."""
+        if all(n.op == "Constant" for n in nodes):
+            return []
+        members: dict[int, Node] = {}
+        made = {id(t) for n in nodes for t in n.outputs}
+        inputs: dict[int, Tensor] = {}
+
+        def take(node: Node) -> None:
+            for tensor in needs(node):
+                dequantizer = maker(tensor, "DequantizeLinear")
+                constant = maker(tensor, "Constant")
+                if id(tensor) in made or not tensor.name:
+                    continue
+                if dequantizer is not None and id(dequantizer) not in members:
+                    take(dequantizer)
+                elif constant is not None:
+                    members[id(constant)] = constant
+                elif dequantizer is None and (tensor.inputs or id(tensor) in self.scope.fed):
+                    inputs[id(tensor)] = tensor
+            members[id(node)] = node
+
+        for node in nodes:
+            if node.op != "Constant":
+                take(node)
+        own = {id(n) for n in members.values()}
+        outputs = [
+            t
+            for n in members.values()
+            for t in n.outputs
+            if t.name and n.op not in ("Constant", "DequantizeLinear") and self._read_outside(t, own)
+        ]
+        kept = tuple(members.values())
+        reasons = tuple(self.reasons.get(id(n), "it is between float values") for n in kept)
+        return [Island(kept, _names(inputs.values()), _names(outputs), reasons=reasons)]
+
+    def _read_outside(self, tensor: Tensor, own: set[int]) -> bool:
+        if id(tensor) in self.scope.ends:
+            return True
+        return any(id(reader) not in own for reader in tensor.outputs)
+
+
+def _each_once(nodes: Iterable[gs.Node]) -> Iterable[Node]:
+    return (n for n in {id(n): n for n in nodes}.values() if isinstance(n, Node))
+
+
+def _names(tensors: Iterable[Tensor]) -> tuple[str, ...]:
+    return tuple(t.name for t in tensors)
