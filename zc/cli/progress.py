@@ -37,15 +37,28 @@ def tracker(quiet: bool = False) -> Iterator["Track"]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    shown: list[Progress] = []  # none while there is no task: an empty one would print a blank line ten times a second
 
-        def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-            task = progress.add_task(label, total=total)
-            try:
-                for item in items:
-                    yield item
-                    progress.advance(task)
-            finally:
+    def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        outermost = not shown
+        if outermost:
+            shown.append(Progress(*columns, console=Console(stderr=True), transient=True))
+            shown[0].start()
+        progress = shown[0]
+        task = progress.add_task(label, total=total)
+        try:
+            for item in items:
+                yield item
+                progress.advance(task)
+        finally:
+            if outermost:
+                progress.stop()
+                shown.clear()
+            else:
                 progress.remove_task(task)
 
+    try:
         yield track
+    finally:
+        for progress in shown:
+            progress.stop()
