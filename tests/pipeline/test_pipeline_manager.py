@@ -195,6 +195,21 @@ def test_an_invalid_model_is_refused_before_the_first_pass() -> None:
         run_pipeline(model, "test-scale", context())
 
 
+def test_a_pass_that_denies_its_edits_is_checked_all_the_same() -> None:
+    @register
+    @dataclass(frozen=True)
+    class Denier(Pass):
+        name: ClassVar[str] = "test-denier"
+        exact: ClassVar[bool] = True
+
+        def run(self, model: Model, ctx: Context) -> PassResult:
+            model.graph.nodes[1].op = "Neg"
+            return PassResult(changed=False)
+
+    with pytest.raises(CheckFailed, match="test-denier: output 'y' moved"):
+        run_pipeline(from_text(TEXT), "test-denier", context())
+
+
 def test_unsorted_nodes_are_sorted_and_that_is_said() -> None:
     model = from_text(TEXT)
     model.graph.nodes.reverse()
