@@ -34,6 +34,12 @@ def test_batches_of_different_names_are_one_batch(spec):
     assert batching([spec("a", "int64", "unk__1", 8), spec("b", "int64", "unk__2", 8)]).axes == {"a": 0, "b": 0}
 
 
+def test_a_batch_that_is_fixed_to_nothing_is_named(spec):
+    with pytest.raises(ZcError, match="input 'x' is fixed to a batch of 0 rows"):
+        batching([spec("x", "float32", 0, 3)])
+    assert batching([spec("x", "float32", 1, 3), spec("past", "float32", 1, 0, 8)]).size == 1
+
+
 def test_an_input_that_is_no_tensor_cannot_be_fed():
     with pytest.raises(ZcError, match="input 's' is not a tensor"):
         require_tensors([TensorSpec("x", np.dtype("float32"), (1,)), TensorSpec("s", None, None)])

@@ -22,11 +22,19 @@ def batching(inputs: Sequence[TensorSpec]) -> Batching:
 
     The batch is the dimension that some input names 'batch'; without such a name, the first dimension of the first
     input that has one. Another input has it where the same name or size stands, or first, where that is dynamic.
+
+    Raises:
+        ZcError: the batch is fixed to no rows.
     """
     shapes = {spec.name: spec.shape for spec in inputs}
     ranked = [shape for shape in shapes.values() if shape]
     named = [dim for shape in ranked for dim in shape if isinstance(dim, str) and "batch" in dim.lower()]
     key: Dim = named[0] if named else ranked[0][0] if ranked else None
+    if key == 0:
+        name = next(name for name, shape in shapes.items() if shape and shape[0] == 0)
+        raise ZcError(
+            f"input '{name}' is fixed to a batch of 0 rows, with which nothing runs; make its first axis dynamic"
+        )
     axes = {name: _axis(shape, key) for name, shape in shapes.items()}
     return Batching(axes, key if isinstance(key, int) else None)
 
