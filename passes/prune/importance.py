@@ -11,11 +11,11 @@ from zc.passes.prune.flow import Product
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Ints
 
-Criterion = Literal["l1", "l2"]
+Norm = Literal["l1", "l2"]
 Scores = npt.NDArray[np.float64]
 
 
-def magnitude(groups: Groups, criterion: Criterion) -> Scores:
+def magnitude(groups: Groups, criterion: Norm) -> Scores:
     """The norm of the weights of each atom, by root label; 0 where there is no atom.
 
     A weight counts once for the channels that it makes and once for those that it takes. In each, the norms are divided
@@ -39,7 +39,45 @@ def magnitude(groups: Groups, criterion: Criterion) -> Scores:
     return scores
 
 
-def _add(scores: Scores, groups: Groups, labels: Ints, sums: Scores, criterion: Criterion) -> None:
+def geometric_median(groups: Groups) -> Scores:
+    """How far the filters of each atom are from the others of its group: what is near the middle of all is replaceable.
+
+    (He et al., Filter Pruning via Geometric Median, 2019.) Divided by the mean over the group, summed over the weights
+    that make the channels. By root label; 0 where there is no atom.
+    """
+    scores = np.zeros(groups.flow.labels.count, np.float64)
+    for product in groups.flow.products:
+        axis = next((b.axes[0] for b in groups.flow.of(product.weight) if b.labels is product.labels), None)
+        values = _values(product) if axis is not None else None
+        if values is None or axis is None:
+            continue
+        filters = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+        owners = groups.group_of[groups.classes.roots[product.labels]]
+        for group in np.unique(owners[owners >= 0]):
+            mine = np.flatnonzero(owners == group)
+            own = filters[mine]
+            power = np.square(own).sum(axis=1)
+            squares = power[:, None] + power[None] - 2 * own @ own.T
+            distances = np.sqrt(np.maximum(squares, 0)).sum(axis=1)
+            _add(scores, groups, product.labels[mine], distances, "l1")
+    return scores
+
+
+def normalization_scale(groups: Groups) -> Scores:
+    """The size of the scales of the BatchNormalization nodes behind each atom, divided by the mean over the group.
+
+    (Liu et al., Network Slimming, 2017.) By root label; 0 where there is no such node: after `clean` most are folded.
+    """
+    scores = np.zeros(groups.flow.labels.count, np.float64)
+    for node in groups.flow.model.nodes("BatchNormalization"):
+        scale = fixed_value(node.inputs[1])
+        layout = groups.flow.of(node.inputs[1])
+        if scale is not None and len(layout) == 1:
+            _add(scores, groups, layout[0].labels, np.abs(scale.astype(np.float64)), "l1")
+    return scores
+
+
+def _add(scores: Scores, groups: Groups, labels: Ints, sums: Scores, criterion: Norm) -> None:
     """Add the norms of one axis of one weight to the scores of the atoms that occur there."""
     roots = groups.classes.roots[labels.ravel()]
     found, at = np.unique(roots, return_inverse=True)

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,24 +11,34 @@ import numpy as np
 from zc.data import Samples
 from zc.errors import ZcError
 from zc.ir.edit import make_constant, sort_nodes, sweep
-from zc.ir.graph import Constant
+from zc.ir.graph import Constant, describe
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.measure.cost import Cost, count
-from zc.passes.prune.apply import remove, stays
-from zc.passes.prune.groups import Groups, Pinned, find_groups
-from zc.passes.prune.importance import Criterion, magnitude
+from zc.passes.prune.agreement import Reference
+from zc.passes.prune.cutting import Calibration, Cut, cut_out
+from zc.passes.prune.goals import RESOURCES, Goal, guarded, lost_for
+from zc.passes.prune.groups import Group, Groups, Pinned, find_groups
 from zc.passes.prune.interpret import interpret
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.observe import observe_sizes
-from zc.passes.prune.select import Limits, choose, why_none
+from zc.passes.prune.plan import Allotment, Plan, make_plan
+from zc.passes.prune.ranking import CRITERIA, Criterion, Ranking
+from zc.passes.prune.select import Limits, why_none
 from zc.passes.prune.settle import settle
 from zc.passes.prune.sharing import unshare
 from zc.passes.prune.skip import exclude
-from zc.passes.prune.verify import ROWS, TOLERANCE, Masked, equivalence_error
+from zc.passes.prune.verify import ROWS, TOLERANCE
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 from zc.pipeline.synthetic import synthetic_samples
+
+DEFAULT_GUARD = 0.95
+CAREFUL = 0.25
+"""The ratio where no goal was given and nothing can be measured."""
+MOST_HELD = 128
+FEWEST_HELD = 16
+"""Rows held back to measure agreement."""
 
 
 @register
@@ -40,16 +51,35 @@ class Prune(Pass):
 
     Channels that meet in an Add, a Concat, a Reshape or a depthwise convolution leave together; a group of such
     channels is cut to the share that stays, the weakest channels first. The result is compared with the original whose
-    removed channels are masked: they must be equal.
+    removed channels are masked: they must be equal. With samples the layers behind the cut are refitted then, so that
+    they say what the original says.
     """
 
     name: ClassVar[str] = "prune"
     requires: ClassVar[tuple[str, ...]] = ("clean",)
+    uses_samples: ClassVar[bool] = True
 
-    ratio: float = 0.25
+    ratio: float | None = None
     """Share of the channels to remove in each group, 0 <= ratio < 1."""
-    criterion: Criterion = "l2"
-    """What makes a channel important: the l1 or l2 norm of its weights."""
+    macs: float | None = None
+    """Share of the multiply-accumulates to leave, reached within 2 %."""
+    params: float | None = None
+    """Share of the parameters to leave, reached within 2 %."""
+    bytes: float | None = None
+    """Share of the bytes of all weights to leave, reached within 2 %."""
+    guard: float | None = None
+    """Prune as far as the result agrees so much with the original on held-back samples; 0.95 when no goal is given."""
+    best_effort: bool = False
+    """Where a goal cannot be reached, go as far as it gets."""
+    criterion: Criterion | Literal["auto"] = "auto"
+    """What makes a channel important: the l1 or l2 norm of its weights, gm (distance from the other filters), bn
+    (BatchNormalization scale), random; with samples energy (variance times weight), mean or zeros of its activation,
+    error (what its consumers lose when they are refitted). auto: error with samples, else l2."""
+    allot: Allotment = "auto"
+    """uniform: the same share of each group; global: most where the network loses least for what it saves. auto:
+    uniform for a ratio and without samples, else global."""
+    repair: bool | Literal["auto"] = "auto"
+    """Refit the layers behind the cut to the original's values on samples. auto: when samples were given."""
     round_to: int | Literal["auto"] = 1
     """Leave a multiple of so many channels; auto: what the target runs best. A group that is too narrow stays."""
     min_channels: int = 1
@@ -60,10 +90,19 @@ class Prune(Pass):
     """Nodes or weights whose output channels may leave, all others stay: names or globs, separated by +."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ratio < 1:
+        if self.ratio is not None and not 0 <= self.ratio < 1:
             raise ZcError(f"ratio is {self.ratio:g}; it must be at least 0 and below 1")
-        if self.criterion not in ("l1", "l2"):
-            raise ZcError(f"criterion is {self.criterion!r}; it must be l1 or l2")
+        for name in (*RESOURCES, "guard"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:
+                raise ZcError(f"{name} is {value:g}; it must be above 0 and at most 1 (a share of the original)")
+        given = [name for name in ("ratio", *RESOURCES, "guard") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ZcError(f"{given[0]} and {given[1]} are two goals; state one")
+        if self.criterion != "auto" and self.criterion not in CRITERIA:
+            raise ZcError(f"criterion is {self.criterion!r}; it must be {', '.join(CRITERIA)} or auto")
+        if self.allot not in ("uniform", "global", "auto"):
+            raise ZcError(f"allot is {self.allot!r}; it must be uniform, global or auto")
         if self.round_to != "auto" and self.round_to < 1:
             raise ZcError(f"round_to is {self.round_to}; it must be at least 1, or auto")
         if self.min_channels < 1:
@@ -71,41 +110,131 @@ class Prune(Pass):
 
     def run(self, model: Model, ctx: Context) -> PassResult:
         """See `Pass.run`. CheckFailed when the proof fails; the model is untouched then."""
+        samples = ctx.samples if ctx.samples is not None and not ctx.samples.synthetic else None
+        if samples is None and (self.guard is not None or self.repair is True):
+            what = "repair=true" if self.repair is True else "guard"
+            raise ZcError(f"{what} needs samples of the model's inputs: give some with --calib")
+        result = PassResult(changed=False)
         work = model.copy()
         groups = analyse(work, self.skip, self.only)
-        result = PassResult(changed=False)
-        limits = Limits(
-            self.ratio, ctx.target.channel_step if self.round_to == "auto" else self.round_to, self.min_channels
-        )
-        gone = self._choose(groups, limits, result)
         _tell_pinned(groups, result)
-        if not len(gone):
+        if not groups.groups:
             result.declined(model.name, f"no channel was removed: {_why_nothing(groups)}")
             return result
-        before, masked = count(model), Masked(work)
-        remove(work, groups, gone)
-        masked.mask(groups.flow.contractions, stays(groups, gone))
-        error = equivalence_error(work, masked, _samples(model, ctx))
-        for what in masked.unproven:
+        job = _Job(self, model, samples, ctx)
+        plan = job.plan(work, groups)
+        lost = self._lost(plan, job, result)
+        for group, ranking, steps in zip(groups.groups, plan.rankings, lost, strict=True):
+            if not steps:
+                result.declined(group.name, self._why_none(group, ranking, plan))
+        if not lost.any():
+            result.declined(model.name, f"no channel was removed: {_why_nothing(groups)}")
+            return result
+        gone = plan.atoms(lost)
+        before = count(model)
+        cut = job.cut(work, groups, gone)
+        for what in cut.unproven:
             result.warn(what, "no samples were found that run it, so equality is not proven there")
-        if error > TOLERANCE:
+        if cut.error > TOLERANCE:
             result.info(
-                model.name, f"equal to the masked original but for rounding, which moves this net by {error:.1e}"
+                model.name, f"equal to the masked original but for rounding, which moves this net by {cut.error:.1e}"
             )
-        model.take(work)
+        model.take(cut.model)
         result.changed = True
-        result.stats.update(_stats(before, count(model), groups, gone), equivalence_error=error)
+        result.stats.update(_stats(before, count(model), groups, gone), equivalence_error=cut.error)
+        _tell_repair(cut, result)
         return result
 
-    def _choose(self, groups: Groups, limits: Limits, result: PassResult) -> Ints:
-        scores = magnitude(groups, self.criterion)
-        gone = []
-        for group in groups.groups:
-            chosen = choose(group, scores, limits)
-            if not len(chosen):
-                result.declined(group.name, why_none(group, limits))
-            gone.append(chosen)
-        return np.concatenate(gone) if gone else np.zeros(0, np.int64)
+    def _lost(self, plan: Plan, job: "_Job", result: PassResult) -> Ints:
+        """How many steps each group loses."""
+        goal = next((Goal(n, getattr(self, n)) for n in RESOURCES if getattr(self, n) is not None), None)
+        if goal is not None:
+            lost, short = lost_for(plan, goal, plan.groups, self.best_effort)
+            if short is not None:
+                result.warn(goal.name, f"{short}, which is as far as it gets")
+            return lost
+        if self.ratio is not None:
+            return plan.by_ratio()
+        if job.calibration is None:
+            result.warn(
+                "ratio",
+                f"no goal was given, and without samples nothing can be measured: {CAREFUL:.0%} of the channels of "
+                "each group leave; state a goal, or give samples with --calib",
+            )
+            return plan.by_ratio()
+        guard = DEFAULT_GUARD if self.guard is None else self.guard
+        found = guarded(plan, guard, lambda lost: job.attempt(plan.atoms(lost)))
+        if found is None:
+            result.declined(job.model.name, f"no cut agrees with the original on {guard:.0%} of held-back samples")
+            return np.zeros(len(plan.rankings), np.int64)
+        return found[0]
+
+    def _why_none(self, group: Group, ranking: Ranking, plan: Plan) -> str:
+        limited = why_none(group, plan.limits)
+        if not limited.startswith("a ratio of") or (self.ratio is not None and not plan.spread):
+            return limited
+        return "its channels cost the network more than they save"
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A run of the pass: what it was given, and how it cuts."""
+
+    options: Prune
+    model: Model
+    samples: Samples | None
+    ctx: Context
+
+    @property
+    def repairs(self) -> bool:
+        """Will the cut be repaired?"""
+        return self.samples is not None and self.options.repair is not False
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The samples, the last part held back; with few rows all serve for both."""
+        if self.samples is None:
+            return None
+        rows, batch = self.samples.rows, self.samples.batch or 1
+        held = min(rows // 5, MOST_HELD) // batch * batch
+        if held < FEWEST_HELD:
+            return Calibration(self.samples, self.samples)
+        return Calibration(self.samples.take(0, rows - held), self.samples.take(rows - held, rows))
+
+    @cached_property
+    def reference(self) -> Reference | None:
+        """What the original says on the rows held back."""
+        calibration = self.calibration
+        return None if calibration is None else Reference(self.model, calibration.held, self.ctx.threads)
+
+    def plan(self, work: Model, groups: Groups) -> Plan:
+        """Rank the groups and weigh them."""
+        own, calibration = self.options, self.calibration
+        step = self.ctx.target.channel_step if own.round_to == "auto" else own.round_to
+        ratio = CAREFUL if own.ratio is None else own.ratio
+        criterion: Criterion = "l2" if calibration is None else "error"
+        spread = own.ratio is None and calibration is not None
+        return make_plan(
+            work,
+            groups,
+            Limits(ratio, step, own.min_channels),
+            criterion if own.criterion == "auto" else own.criterion,
+            spread=spread if own.allot == "auto" else own.allot == "global",
+            refit=self.repairs,
+            samples=None if calibration is None else calibration.fit,
+            probes=None if calibration is None else calibration.held,
+            ctx=self.ctx,
+        )
+
+    def cut(self, work: Model, groups: Groups, gone: Ints) -> Cut:
+        """Cut an analysed copy of the model."""
+        proof = self.ctx.samples or synthetic_samples(self.model, ROWS, self.ctx.seed)
+        return cut_out(work, groups, gone, proof, self.calibration, self.reference, self.repairs, self.ctx)
+
+    def attempt(self, gone: Ints) -> Cut:
+        """Cut a fresh copy, to see how it does."""
+        work = self.model.copy()
+        return self.cut(work, analyse(work, self.options.skip, self.options.only), gone)
 
 
 def analyse(model: Model, skip: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> Groups:
@@ -156,8 +285,24 @@ def _tell_pinned(groups: Groups, result: PassResult) -> None:
         result.declined(", ".join(nodes[:3]) + more, alike[0].reason + others)
 
 
-def _samples(model: Model, ctx: Context) -> Samples:
-    return ctx.samples if ctx.samples is not None else synthetic_samples(model, ROWS, ctx.seed)
+def _tell_repair(cut: Cut, result: PassResult) -> None:
+    if cut.spoiled is not None and cut.after is not None:
+        result.declined(
+            "repair",
+            f"made the outputs worse on held-back samples ({cut.after.sqnr:.1f} -> {cut.spoiled.sqnr:.1f} dB), so it "
+            "was taken back; more samples may help",
+        )
+    for node, why in cut.refused:
+        result.declined(describe(node), f"was not repaired: {why}")
+    if cut.before is not None and cut.after is not None:
+        result.stats.update(agreement=round(cut.after.share, 4), sqnr_db=round(cut.after.sqnr, 2))
+        if cut.layers:
+            result.stats.update(
+                repaired_layers=cut.layers,
+                repair_rows=cut.rows,
+                agreement_before_repair=round(cut.before.share, 4),
+                sqnr_db_before_repair=round(cut.before.sqnr, 2),
+            )
 
 
 def _stats(before: Cost, after: Cost, groups: Groups, gone: Ints) -> dict[str, int | float | str]:
@@ -170,6 +315,8 @@ def _stats(before: Cost, after: Cost, groups: Groups, gone: Ints) -> dict[str, i
         "params_after": after.params,
         "params_ratio": round(after.params / max(before.params, 1), 4),
     }
+    if before.bytes:
+        stats["bytes_ratio"] = round(after.bytes / before.bytes, 4)
     if before.macs and after.macs is not None:
         stats.update(macs_before=before.macs, macs_after=after.macs, macs_ratio=round(after.macs / before.macs, 4))
     return stats

@@ -53,6 +53,10 @@ class Masked:
                 assert isinstance(new, Node)
                 self._copies[id(old)] = (new, number)
 
+    def copy_of(self, node: Node) -> Node:
+        """The copy of a node of the model."""
+        return self._copies[id(node)][0]
+
     def mask(self, contractions: Sequence[Contraction], stay: Bools) -> None:
         """Set to zero what the contractions would sum of the channels that leave."""
         names = Names(self.model.graph)
@@ -144,7 +148,7 @@ def _difference(pruned: Model, masked: Model, sums: Sequence[str], samples: Samp
 
 def _inner_values(pruned: Model, original: Model, sums: Sequence[str]) -> list[str]:
     """What is compared beside the outputs, by name: what a saturated output hides, and sums that kept their size."""
-    found = _before_saturation(original)
+    found = before_saturation(original)
     shapes = [{t.name: t.shape for n in m.graph.nodes for t in n.outputs} for m in (pruned, original)]
     room = INNER_ELEMENTS
     for name in reversed(list(dict.fromkeys(sums))):  # the last ones depend on the most
@@ -171,7 +175,7 @@ def _values(model: Model, inner: Sequence[str], samples: Samples) -> dict[str, A
         raise ZcError(f"{samples.origin}: no rows") from None
 
 
-def _before_saturation(model: Model) -> list[str]:
+def before_saturation(model: Model) -> list[str]:
     """What is compared beside the outputs: a Softmax that is sure of itself hides what its input says."""
     found = []
     for tensor in model.graph.outputs:

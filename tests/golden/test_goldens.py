@@ -14,9 +14,9 @@ FOLDER = Path(__file__).resolve().parents[2] / "golden_models"
 MODELS = sorted(p.stem for p in (*FOLDER.glob("*.onnx"), *(FOLDER / "text").glob("*.txt")))
 PIPELINES = {
     "clean": "clean",
-    "prune": "prune:ratio=0.5",
+    "prune": "prune:ratio=0.5:criterion=l2:repair=false",
     "quantize": "quantize",
-    "prune-quantize": "prune:ratio=0.5,quantize",
+    "prune-quantize": "prune:ratio=0.5:criterion=l2:repair=false,quantize",
 }
 
 

@@ -1,0 +1,93 @@
+"""Runs a model as far as asked, value by value, on held samples: weights may change before the next step.
+
+What is held between two steps is only what later nodes read.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zc.errors import ZcError
+from zc.execute import Feeds, Runner
+from zc.ir.edit import needs
+from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable
+from zc.ir.model import Model
+
+
+class Steps:
+    """A forward of the main graph of a model in steps; the nodes must be sorted."""
+
+    def __init__(self, model: Model, feeds: Sequence[Feeds], threads: int | None = None) -> None:
+        """feeds: batches of rows; they stay in memory."""
+        self.model = model
+        self.held: list[dict[str, Array]] = [dict(feed) for feed in feeds]
+        self._threads = threads
+        self._maker = {id(t): n for n in model.graph.nodes for t in n.outputs}
+        self._order = {id(n): i for i, n in enumerate(model.graph.nodes)}
+        self._done: set[int] = set()
+        self._readers: dict[int, int] = {}
+        for node in model.nodes():
+            for key in _read(node):
+                self._readers[key] = self._readers.get(key, 0) + 1
+        self._known = {id(t): t for t in model.graph.inputs}
+
+    def advance(self, wanted: Sequence[Tensor]) -> None:
+        """Run what the wanted values still need; they are in `held` by name then, until `forget`."""
+        nodes = self.missing(wanted)
+        if not nodes:
+            return
+        inner = {id(t): t for n in nodes for t in n.outputs if t.name}
+        outside = {id(t): t for n in nodes for t in needs(n)}
+        reads = [t for key, t in outside.items() if key not in inner and key in self._known]
+        self._done.update(id(n) for n in nodes)
+        for node in nodes:
+            for key in _read(node):
+                self._readers[key] -= 1
+        keep = {id(t) for t in wanted}
+        gives = [t for key, t in inner.items() if key in keep or self._readers.get(key, 0) > 0]
+        self._known.update({id(t): t for t in gives})
+        runner = Runner(_part(self.model, nodes, reads, gives, self.held[0]), threads=self._threads)
+        for values in self.held:
+            values.update(runner.run(values))
+        self.forget(keep)
+
+    def forget(self, keep: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+        """Drop values that no node still reads, but for those with an id in `keep`."""
+        for key, tensor in list(self._known.items()):
+            if self._readers.get(key, 0) <= 0 and key not in keep:
+                del self._known[key]
+                for values in self.held:
+                    values.pop(tensor.name, None)
+
+    def missing(self, wanted: Sequence[Tensor]) -> list[Node]:
+        """The nodes before the wanted values that have not run, in the order of the graph."""
+        found: dict[int, Node] = {}
+        stack = list(wanted)
+        while stack:
+            tensor = stack.pop()
+            node = self._maker.get(id(tensor))
+            if node is None or id(node) in self._done or id(node) in found:
+                continue
+            assert isinstance(node, Node)
+            found[id(node)] = node
+            stack.extend(needs(node))
+        return sorted(found.values(), key=lambda n: self._order[id(n)])
+
+
+def _read(node: Node) -> set[int]:
+    """Ids of the run-time values that a node reads; constants may come and go."""
+    return {id(t) for t in needs(node) if not isinstance(t, Constant)}
+
+
+def _part(
+    model: Model, nodes: list[Node], reads: Sequence[Tensor], gives: Sequence[Tensor], values: dict[str, Array]
+) -> Model:
+    """Some nodes as a model of its own; its nodes are the model's, inputs and outputs stand for them."""
+    for tensor in reads:
+        if not isinstance(values[tensor.name], np.ndarray):
+            raise ZcError(f"{model.name}: value '{tensor.name}' is no tensor, so the model cannot run step by step")
+    inputs = [Variable(t.name, values[t.name].dtype, [None] * values[t.name].ndim) for t in reads]
+    outputs = [Variable(t.name, np.float32 if t.dtype is None else t.dtype) for t in gives]
+    graph = Graph(nodes=nodes, inputs=inputs, outputs=outputs, name="part", functions=model.graph.functions)
+    graph.opset, graph.import_domains = model.graph.opset, model.graph.import_domains
+    return Model(graph, model.path, model.ir_version)
