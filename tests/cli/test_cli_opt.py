@@ -324,7 +324,8 @@ def test_json_has_no_number_that_readers_refuse(zc, small: Path, tmp_path: Path)
 def test_a_figure_before_and_after_is_one_and_nodes_are_told_once(zc, tmp_path: Path) -> None:
     done = zc("opt", DIGITS, "-p", "prune:ratio=0.3", "--calib", CALIB, "-o", tmp_path / "o.onnx")
     assert "params 20,234 -> " in done.err
-    assert "before" not in done.err
+    assert "params before" not in done.err
+    assert "nodes before" not in done.err
 
 
 def test_rules_that_end_in_before_and_after_are_two_figures() -> None:
