@@ -108,7 +108,7 @@ def optimize(options: Options) -> None:
         with tracker(options.quiet) as track:
             score = _evaluate(options, original, model, gate, drop, track, out)
     if output is not None:
-        _write(model, output, options.external_data)
+        _write(model, output, options.external_data, report.total is not None)
         speed = _speed(options, ctx, model, report, out)
         click.echo(_line(report, size, output, [line for line in (speed, score) if line]))
     if options.json_file is not None:
@@ -225,9 +225,10 @@ def _evaluate(
     return line
 
 
-def _write(model: Model, output: Path, external: bool) -> None:
-    """Save what onnxruntime was seen to open: a file that does not load is never handed over."""
-    Runner(model, level="basic")
+def _write(model: Model, output: Path, external: bool, proven: bool) -> None:
+    """Save what onnxruntime was seen to open (the proof ran it): a file that does not load is never handed over."""
+    if not proven:
+        Runner(model, level="basic")
     model.save(output, external=True if external else None)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from zc.data import Samples
 from zc.errors import CheckFailed, ZcError
-from zc.execute import Refused
+from zc.execute import Refused, Runner
 from zc.ir.check import check
 from zc.ir.edit import sort_nodes
 from zc.ir.graph import adopt
@@ -105,7 +105,7 @@ def run_pipeline(
     check(model)
     ctx.original = ctx.original or model.copy()
     size = _size(model)
-    prover = Prover.start(model, _feeds(model, ctx)) if verify == "numeric" else None
+    prover = _prover(model, ctx) if verify == "numeric" else None
     for name in prover.blind() if prover is not None else ():
         what = "is NaN or infinite throughout on the samples of the proof, which so says nothing of it"
         report.notes.append(Note("warning", f"output '{name}'", what))
@@ -187,10 +187,16 @@ def _check_structure(one: Pass, model: Model, then: Any) -> None:
         require_same_signature(then, model, one.name)
 
 
-def _feeds(model: Model, ctx: Context) -> list[dict[str, Any]]:
+def _prover(model: Model, ctx: Context) -> Prover:
+    """The proof, begun: opening a session on a big graph costs seconds, so that one serves samples and proof."""
+    runner = Runner(model)
+    return Prover.start(model, _feeds(model, ctx, runner), runner)
+
+
+def _feeds(model: Model, ctx: Context, runner: Runner) -> list[dict[str, Any]]:
     """A few rows for the proof: the user's, else synthetic ones."""
     try:
-        samples: Samples = ctx.samples or synthetic_samples(model, rows=_PROOF_ROWS, seed=ctx.seed)
+        samples: Samples = ctx.samples or synthetic_samples(model, rows=_PROOF_ROWS, seed=ctx.seed, runner=runner)
     except ZcError as err:
         if isinstance(err, Refused):
             raise

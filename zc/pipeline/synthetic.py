@@ -15,13 +15,14 @@ _FREE_SIZES = (None, 32, 64, 128, 224, 256, 512, 8, 1)
 _PASS_ON = frozenset({"Identity", "Cast", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose"})
 
 
-def synthetic_samples(model: Model, rows: int = 32, seed: int = 0) -> Samples:
+def synthetic_samples(model: Model, rows: int = 32, seed: int = 0, runner: Runner | None = None) -> Samples:
     """Rows that the model runs with. Ranges: embedding sizes, compared constants, BatchNormalization statistics.
 
+    runner: a session on the model, if there is one already.
     ZcError when no size of the free dimensions makes the model run.
     """
     ranges = {t.name: found for t in model.graph.inputs if (found := _range(t)) is not None}
-    runner = Runner(model)
+    runner = runner or Runner(model)
     free = sorted({d for spec in model.inputs for d in spec.shape or () if isinstance(d, str)})
     problem = ZcError("")
     for size in _FREE_SIZES:

@@ -57,9 +57,10 @@ class Prover:
     """If nodes of the model that was run last."""
 
     @staticmethod
-    def start(model: Model, feeds: Feeds) -> "Prover":
-        """Run the model as it came. ZcError when onnxruntime does not run it."""
-        outputs = run(model, feeds)
+    def start(model: Model, feeds: Feeds, runner: Runner | None = None) -> "Prover":
+        """Run the model as it came, in `runner` if it is given. ZcError when onnxruntime does not run it."""
+        runner = runner or Runner(model)
+        outputs = [runner.run(feed) for feed in feeds]
         return Prover(outputs, [Way(None, feeds, outputs), *_forced_ways(model, feeds)], count_branches(model))
 
     def blind(self) -> list[str]:
