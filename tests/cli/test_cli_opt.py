@@ -270,7 +270,7 @@ def test_nan_in_a_weight(zc, tmp_path: Path, out: Path) -> None:
     values[0, 0, 0, 0] = np.nan
     weight.values = values
     model.save(tmp_path / "nan.onnx")
-    for pipeline in ("prune", "quantize"):
+    for pipeline in ("clean", "prune", "quantize"):
         done = zc("opt", tmp_path / "nan.onnx", "-p", pipeline, "--calib", CALIB, "-o", out)
         assert_refused(done, out, weight.name)
 

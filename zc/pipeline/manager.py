@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from zc.data import Samples
 from zc.errors import CheckFailed, ZcError
 from zc.execute import Refused, Runner
 from zc.ir.check import check
 from zc.ir.edit import sort_nodes
-from zc.ir.graph import adopt
+from zc.ir.graph import Constant, adopt, describe
 from zc.ir.model import Model
 from zc.pipeline.base import Context, Note, Pass, PassResult, Stat
 from zc.pipeline.reproducer import write_reproducer
@@ -21,6 +23,7 @@ from zc.pipeline.verify import Movement, Prover, require_same_signature, signatu
 
 Verify = Literal["off", "structure", "numeric"]
 _PROOF_ROWS = 8
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LSTM", "GRU"})
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ def run_pipeline(
     if sum(sort_nodes(scope) for scope in model.scopes()):
         report.notes.append(Note("info", model.name, "its nodes stood before what they need; they were sorted"))
     check(model)
+    _refuse_nan(model)
     ctx.original = ctx.original or model.copy()
     size = _size(model)
     prover = _prover(model, ctx) if verify == "numeric" else None
@@ -185,6 +189,23 @@ def _check_structure(one: Pass, model: Model, then: Any) -> None:
         raise CheckFailed(f"{one.name}: left an invalid graph: {err}") from err
     if not one.signature:
         require_same_signature(then, model, one.name)
+
+
+def _refuse_nan(model: Model) -> None:
+    """ZcError when a weight of a layer holds NaN: whatever such a model returns, nothing can be proven or measured."""
+    for scope in model.scopes():
+        for node in scope.nodes:
+            if node.op not in _LAYERS:
+                continue
+            for tensor in node.inputs:
+                if not isinstance(tensor, Constant) or np.dtype(tensor.dtype).kind != "f":
+                    continue
+                count = int(np.isnan(tensor.values).sum())
+                if count:
+                    what = f"{count} of its {tensor.size} elements are NaN"
+                    raise ZcError(
+                        f"{model.name}: node '{describe(node)}': weight '{tensor.name}': {what}; the model is damaged"
+                    )
 
 
 def _prover(model: Model, ctx: Context) -> Prover:
