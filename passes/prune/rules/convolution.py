@@ -10,31 +10,24 @@ from zc.passes.prune.rules.rule import Rule, given, rank
 
 def conv(node: Node, flow: Flow) -> None:
     """Conv: x [N, C, ...], weight [M, C / group, ...], bias [M]."""
-    weight = node.inputs[1]
-    slides = f"{where(node)} slides over it"
-    layout, channels = flow.along(node.inputs[0], 1, slides)
-    layout = _freeze_from(flow, layout, 2, rank(node), slides)
-    kernel = _freeze_from(flow, flow.of(weight), 2, rank(node, 1), slides)
-    group = int(attribute(node, "group", 1))
-    made, taken = _labels(kernel, 0), _labels(kernel, 1)
-    if group > 1:
-        made = _grouped(node, flow, group, channels, kernel, transposed=False)
-    else:
-        flow.contract(node, 0, 1, channels, taken)
-    _finish(node, flow, layout, made, slides)
+    _convolve(node, flow, transposed=False)
 
 
 def conv_transpose(node: Node, flow: Flow) -> None:
     """ConvTranspose: x [N, C, ...], weight [C, M / group, ...], bias [M]."""
-    weight = node.inputs[1]
+    _convolve(node, flow, transposed=True)
+
+
+def _convolve(node: Node, flow: Flow, *, transposed: bool) -> None:
+    """Both kinds: they differ in which axis of the weight makes channels and which takes them."""
     slides = f"{where(node)} slides over it"
     layout, channels = flow.along(node.inputs[0], 1, slides)
     layout = _freeze_from(flow, layout, 2, rank(node), slides)
-    kernel = _freeze_from(flow, flow.of(weight), 2, rank(node, 1), slides)
+    kernel = _freeze_from(flow, flow.of(node.inputs[1]), 2, rank(node, 1), slides)
     group = int(attribute(node, "group", 1))
-    made, taken = _labels(kernel, 1), _labels(kernel, 0)
+    made, taken = _labels(kernel, int(transposed)), _labels(kernel, int(not transposed))
     if group > 1:
-        made = _grouped(node, flow, group, channels, kernel, transposed=True)
+        made = _grouped(node, flow, group, channels, kernel, transposed=transposed)
     else:
         flow.contract(node, 0, 1, channels, taken)
     _finish(node, flow, layout, made, slides)
