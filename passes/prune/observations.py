@@ -8,8 +8,9 @@ import numpy as np
 from zc.data import Samples
 from zc.ir.graph import Array
 from zc.ir.model import Model
-from zc.passes.prune.layers import Layer, choose_positions, padding_of, rows_of
-from zc.passes.prune.normal import Normal
+from zc.passes.layers.layers import Layer
+from zc.passes.layers.normal import Normal
+from zc.passes.layers.rows import choose_positions, padding_of, rows_of
 from zc.passes.quantize.calibrate import stream
 from zc.pipeline.base import Context
 

@@ -10,10 +10,10 @@ from zc.data import Samples
 from zc.errors import ZcError
 from zc.ir.model import Model
 from zc.measure.cost import Cost, count
+from zc.passes.layers.layers import find_layers
 from zc.passes.prune.allot import TOLERANCE, alike, alike_to_goal, cheapest_to_goal, leaving, narrowest, shares
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Ints
-from zc.passes.prune.layers import find_layers
 from zc.passes.prune.observations import observe
 from zc.passes.prune.ranking import OBSERVING, Criterion, Ranking, rank, readings
 from zc.passes.prune.resources import Resource, macs, parameters, stored_bytes

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 import numpy as np
 
 from zc.ir.graph import Array
+from zc.passes.layers.layers import Layer
 from zc.passes.prune.elimination import Reader, eliminate
 from zc.passes.prune.groups import Group, Groups
 from zc.passes.prune.importance import Scores, geometric_median, magnitude, normalization_scale
 from zc.passes.prune.labels import Ints
-from zc.passes.prune.layers import Layer
 from zc.passes.prune.observations import Observed
 
 Criterion = Literal["l1", "l2", "gm", "bn", "random", "energy", "mean", "zeros", "error"]

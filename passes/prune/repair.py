@@ -20,19 +20,12 @@ from zc.execute import Feeds, Runner
 from zc.ir.edit import Names
 from zc.ir.graph import Array, Constant, Node, Tensor, describe
 from zc.ir.model import Model
+from zc.passes.layers.layers import Layer, find_layers
+from zc.passes.layers.normal import Normal, fit
+from zc.passes.layers.rows import choose_positions, outputs_of, padding_of, rows_of, values_at
+from zc.passes.layers.steps import Steps
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Bools
-from zc.passes.prune.layers import (
-    Layer,
-    choose_positions,
-    find_layers,
-    outputs_of,
-    padding_of,
-    rows_of,
-    values_at,
-)
-from zc.passes.prune.lockstep import Steps
-from zc.passes.prune.normal import Normal, fit
 from zc.pipeline.base import Context
 
 MEMORY = 1536 * 2**20
