@@ -1,7 +1,7 @@
 """Rules for chains of arithmetic with constants, of Casts, and of Clip and Relu."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def _run_length(node: Node, site: Site) -> int:
         length, at = length + 1, before
     at = node
     while length <= _LONG and len(at.outputs) == 1 and len(at.outputs[0].outputs) == 1:
-        after_it = at.outputs[0].outputs[0]
+        after_it = cast(Node, at.outputs[0].outputs[0])
         if after_it.op not in ("Mul", "Div", "Add", "Sub") or _constant_side(after_it, site) is None:
             break
         length, at = length + 1, after_it
@@ -113,7 +113,7 @@ def _lossless(source: Any, to: Any) -> bool:
         return bool(np.iinfo(a).min >= np.iinfo(b).min and np.iinfo(a).max <= np.iinfo(b).max)
     digits = {"float16": 11, "float32": 24, "float64": 53}
     if a.kind in "iu" and b.name in digits and b.name != "float16":
-        return a.itemsize * 8 <= digits[b.name]
+        return bool(a.itemsize * 8 <= digits[b.name])
     order = {"float16": ("float32", "float64"), "bfloat16": ("float32", "float64"), "float32": ("float64",)}
     return b.name in order.get(a.name, ())
 

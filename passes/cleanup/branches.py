@@ -53,7 +53,8 @@ def _take(scope: Graph, node: gs.Node, body: Graph, names: Names, uses: Counter[
     own = {id(t): t for n in body.nodes for t in n.outputs}
     own.update({id(c): c for c in body.declared if isinstance(c, Constant)})
     moved = list(body.nodes)
-    for thing in (*own.values(), *moved):
+    named: list[gs.Tensor | gs.Node] = [*own.values(), *moved]
+    for thing in named:
         # The other branch, or a scope elsewhere, may use the name too; here it must be the only one.
         if thing.name and uses[thing.name] > 1:
             thing.name = names.take(thing.name)

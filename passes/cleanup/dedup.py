@@ -157,7 +157,7 @@ def _attribute(value: Any) -> Hashable:
     if isinstance(value, Constant):
         return str(value.dtype), tuple(value.shape), digest(value)
     if isinstance(value, onnx.AttributeProto):
-        return value.SerializeToString(deterministic=True)
+        return bytes(value.SerializeToString(deterministic=True))
     return repr(value)
 
 

@@ -1,6 +1,6 @@
 """Constant nodes are run once: all that can be folded in one onnxruntime session, one by one only if that fails."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -122,7 +122,7 @@ def _part(
                 copies[id(tensor)] = Variable(name, tensor.dtype, tensor.shape)
         return copies[id(tensor)]
 
-    own = []
+    own: list[gs.Node] = []
     for node in nodes:
         outputs = [
             Variable("") if t.is_empty() else Variable(f"o{len(own)}_{i}", t.dtype) for i, t in enumerate(node.outputs)
@@ -160,7 +160,7 @@ def _filled(node: gs.Node, parts: list[Any]) -> Array | None:
     return np.full(tuple(parts[0].tolist()), value.reshape(-1)[0], value.dtype)
 
 
-_MOVES = {
+_MOVES: dict[str, Callable[[gs.Node, list[Any]], Array | None]] = {
     "Unsqueeze": _unsqueezed,
     "Reshape": _reshaped,
     "Transpose": _transposed,

@@ -1,7 +1,7 @@
 """fold: compute ahead what does not depend on the inputs."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import onnx
@@ -129,7 +129,7 @@ class _Folding:
             found = [
                 n
                 for n in scope.nodes
-                if n.op == "Constant" and n.standard and n.outputs and id(n.outputs[0]) not in ends
+                if n.op == "Constant" and cast(Node, n).standard and n.outputs and id(n.outputs[0]) not in ends
             ]
             for node in found:
                 values = constant_of(node)
@@ -257,7 +257,7 @@ def constant_of(node: gs.Node) -> Any:
 def _computable(node: gs.Node) -> bool:
     if not node.inputs and node.op not in ("EyeLike",):
         return False
-    if node.op in RANDOM or node.op in _KEPT or not node.standard or not node.outputs:
+    if node.op in RANDOM or node.op in _KEPT or not cast(Node, node).standard or not node.outputs:
         return False
     if "Sequence" in node.op or "Optional" in node.op:
         return False

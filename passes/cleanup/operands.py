@@ -57,7 +57,7 @@ def given(node: gs.Node, index: int) -> Tensor | None:
     """The input at `index`, or None when it is absent or empty."""
     if index >= len(node.inputs) or node.inputs[index].is_empty():
         return None
-    return cast(Tensor, node.inputs[index])
+    return node.inputs[index]
 
 
 def made_by(tensor: Tensor) -> Node | None:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from zc.ir.edit import Names, make_constant, replace_uses
-from zc.ir.graph import Constant, Graph, Tensor, Variable
+from zc.ir.graph import Constant, Graph, Node, Tensor, Variable
 from zc.ir.model import Model
 from zc.passes.cleanup.operands import computing_scopes, given, normal_axes, plain
 from zc.passes.cleanup.shapevalues import ShapeValues, concrete, known_ints
@@ -72,7 +72,7 @@ def _share_equal(scope: Graph, values: ShapeValues) -> int:
 def _mend(node: gs.Node, values: ShapeValues, names: Names) -> bool:
     """Give a node a constant operand in the place of one that is computed; True when done."""
     rule = _OPERANDS.get(node.op)
-    if rule is None or not node.standard or not node.outputs:
+    if rule is None or not cast(Node, node).standard or not node.outputs:
         return False
     index, compute = rule
     operand = given(node, index)

@@ -5,13 +5,13 @@
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from zc.ir.external import dtype_of
-from zc.ir.graph import Array, Graph, Tensor
+from zc.ir.graph import Array, Graph, Node, Tensor
 from zc.passes.cleanup import symbols
 from zc.passes.cleanup.operands import fixed, given, plain, shape_of
 from zc.passes.cleanup.symbols import Element, Poly
@@ -36,7 +36,7 @@ class ShapeValues:
         """Evaluate all nodes of one scope, which must be sorted."""
         for node in graph.nodes:
             rule = RULES.get(node.op)
-            if rule is None or not node.standard or not node.outputs:
+            if rule is None or not cast(Node, node).standard or not node.outputs:
                 continue
             out = node.outputs[0]
             if out.dtype is not None and np.dtype(out.dtype) not in _KINDS:
@@ -186,7 +186,7 @@ def _concat(values: ShapeValues, node: gs.Node) -> Array | None:
             length = tensor.shape[0] if tensor.shape is not None and len(tensor.shape) == 1 else None
             if part is None and (not isinstance(length, int) or not 0 <= length <= MOST):
                 return None
-            known.append(objects([None] * length) if part is None else part)
+            known.append(objects([None] * (length or 0)) if part is None else part)
     if not known or len(known) != len(parts) or len({p.ndim for p in known}) != 1 or known[0].ndim == 0:
         return None
     try:

@@ -57,7 +57,7 @@ class Normal:
         size = found.shape[1]
         kept = self.rows / (self.rows + size)
         diagonal = np.einsum("gdd->gd", found)[:, :, None] * np.eye(size)
-        return kept * found + (1 - kept) * diagonal
+        return np.asarray(kept * found + (1 - kept) * diagonal)
 
     def mean(self) -> Array:
         """Of the rows, [groups, D]."""

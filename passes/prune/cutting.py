@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from zc.data import Samples
+from zc.data.split import Split
 from zc.ir.graph import Node
 from zc.ir.model import Model
-from zc.passes.prune.agreement import Agreement, Reference
+from zc.measure.agreement import Agreement, Reference
 from zc.passes.prune.apply import remove, stays
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Ints
@@ -13,16 +14,6 @@ from zc.passes.prune.repair import Repair
 from zc.passes.prune.sharing import reshare
 from zc.passes.prune.verify import Masked, equivalence_error
 from zc.pipeline.base import Context
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """Samples by their use."""
-
-    fit: Samples
-    """What repair fits to."""
-    held: Samples
-    """What agreement is measured on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +43,7 @@ def cut_out(
     groups: Groups,
     gone: Ints,
     proof: Samples,
-    calibration: Calibration | None,
+    calibration: Split | None,
     reference: Reference | None,
     repair: bool,
     ctx: Context,

@@ -9,14 +9,15 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from zc.data import Samples
+from zc.data.split import Split, hold_back
 from zc.errors import ZcError
 from zc.ir.edit import make_constant, sort_nodes, sweep
 from zc.ir.graph import Constant, describe
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
+from zc.measure.agreement import Reference
 from zc.measure.cost import Cost, count
-from zc.passes.prune.agreement import Reference
-from zc.passes.prune.cutting import Calibration, Cut, cut_out
+from zc.passes.prune.cutting import Cut, cut_out
 from zc.passes.prune.goals import RESOURCES, Goal, guarded, lost_for
 from zc.passes.prune.groups import Group, Groups, Pinned, find_groups
 from zc.passes.prune.interpret import interpret
@@ -36,8 +37,6 @@ from zc.pipeline.synthetic import synthetic_samples
 DEFAULT_GUARD = 0.95
 CAREFUL = 0.25
 """The ratio where no goal was given and nothing can be measured."""
-MOST_HELD = 128
-FEWEST_HELD = 16
 """Rows held back to measure agreement."""
 
 
@@ -191,15 +190,9 @@ class _Job:
         return self.samples is not None and self.options.repair is not False
 
     @cached_property
-    def calibration(self) -> Calibration | None:
+    def calibration(self) -> Split | None:
         """The samples, the last part held back; with few rows all serve for both."""
-        if self.samples is None:
-            return None
-        rows, batch = self.samples.rows, self.samples.batch or 1
-        held = min(rows // 5, MOST_HELD) // batch * batch
-        if held < FEWEST_HELD:
-            return Calibration(self.samples, self.samples)
-        return Calibration(self.samples.take(0, rows - held), self.samples.take(rows - held, rows))
+        return None if self.samples is None else hold_back(self.samples)
 
     @cached_property
     def reference(self) -> Reference | None:

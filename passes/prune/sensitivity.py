@@ -14,12 +14,13 @@ from zc.execute import Feeds, Runner
 from zc.ir.edit import Names
 from zc.ir.graph import Array
 from zc.ir.model import PROTO_LIMIT, Model
+from zc.measure.agreement import before_saturation
 from zc.passes.layers.layers import Layer
 from zc.passes.prune.apply import stays
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Bools
 from zc.passes.prune.ranking import Ranking, Reading
-from zc.passes.prune.verify import Masked, before_saturation
+from zc.passes.prune.verify import Masked
 from zc.pipeline.base import Context
 
 ROWS = 64

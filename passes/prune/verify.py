@@ -7,7 +7,7 @@ rows of the proof may never reach the one that was cut wrongly; both branches of
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from zc.execute import Level, Runner, relative_error
 from zc.ir.edit import Names, sort_nodes
 from zc.ir.graph import Array, Node, Tensor
 from zc.ir.model import PROTO_LIMIT, Model
+from zc.measure.agreement import before_saturation
 from zc.passes.prune.flow import Contraction
 from zc.passes.prune.labels import Bools
 from zc.pipeline.branches import forced
@@ -116,7 +117,8 @@ def equivalence_error(pruned: Model, masked: Masked, samples: Samples) -> float:
 
 def _rows_for(model: Model, samples: Samples) -> Samples | None:
     """Samples that a model runs with: these, or synthetic ones (another branch may ask for other sizes), or none."""
-    for find in (lambda: samples, lambda: synthetic_samples(model, ROWS)):
+    sources: tuple[Callable[[], Samples], ...] = (lambda: samples, lambda: synthetic_samples(model, ROWS))
+    for find in sources:
         try:
             _values(model, (), rows := find())
         except ZcError:
@@ -173,20 +175,6 @@ def _values(model: Model, inner: Sequence[str], samples: Samples) -> dict[str, A
         return runner.run(next(samples.batches(ROWS)))
     except StopIteration:
         raise ZcError(f"{samples.origin}: no rows") from None
-
-
-def before_saturation(model: Model) -> list[str]:
-    """What is compared beside the outputs: a Softmax that is sure of itself hides what its input says."""
-    found = []
-    for tensor in model.graph.outputs:
-        while len(tensor.inputs) == 1 and tensor.inputs[0].op in _SATURATING:
-            tensor = tensor.inputs[0].inputs[0]
-        if len(tensor.inputs) == 1 and not any(tensor is one for one in model.graph.outputs):
-            found.append(tensor.name)
-    return list(dict.fromkeys(found))
-
-
-_SATURATING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh", "Identity"})
 
 
 def _unrounded(model: Model) -> Model:

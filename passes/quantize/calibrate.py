@@ -1,13 +1,15 @@
 """Calibration: one streaming forward over the samples; only values whose range is needed leave the session."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from zc.data import Samples
 from zc.execute import Runner, held_bytes
-from zc.ir.graph import Array
+from zc.ir.graph import Array, Tensor
 from zc.ir.model import Model
+from zc.passes.quantize.bodies import read_out
 from zc.passes.quantize.sketch import Sketch
 from zc.pipeline.base import Context
 
@@ -15,6 +17,47 @@ MEMORY = 256 * 2**20
 """Bytes that the values of one batch may take outside the session."""
 
 MOST_ROWS = 32
+
+
+class Key(NamedTuple):
+    """A value of a model, in this and in any copy of it."""
+
+    scope: int
+    """Position in `model.scopes()`."""
+    name: str
+
+
+class Calibration:
+    """What the values of a float model look like on samples. Each is looked at once, when it is first asked for."""
+
+    def __init__(self, model: Model, samples: Samples, ctx: Context) -> None:
+        self.model, self.samples, self.ctx = model, samples, ctx
+        self._seen: dict[Key, Sketch] = {}
+
+    def sketches(self, keys: Iterable[Key]) -> dict[Key, Sketch]:
+        """A sketch of each value; one forward over the samples for all that were not asked for before."""
+        keys = list(dict.fromkeys(keys))
+        missing = [key for key in keys if key not in self._seen]
+        if missing:
+            readable, names = self._read_out(missing)
+            found = calibrate(readable, list(names.values()), self.samples, self.ctx)
+            self._seen.update({key: found[names[key]] for key in missing})
+        return {key: self._seen[key] for key in keys}
+
+    def _read_out(self, keys: Sequence[Key]) -> tuple[Model, dict[Key, str]]:
+        """The model with these values in reach, and by what name."""
+        scopes = list(self.model.scopes())
+        tensors: dict[int, dict[str, Tensor]] = {}
+        for number in {key.scope for key in keys}:
+            scope = scopes[number]
+            values = [*scope.inputs, *(t for n in scope.nodes for t in (*n.inputs, *n.outputs))]
+            tensors[number] = {t.name: t for t in values}
+        wanted = {
+            id(scopes[number]): [known[key.name] for key in keys if key.scope == number]
+            for number, known in tensors.items()
+        }
+        readable, names = read_out(self.model, wanted)
+        return readable, {key: names[id(scopes[key.scope]), id(tensors[key.scope][key.name])] for key in keys}
 
 
 def calibrate(model: Model, names: Sequence[str], samples: Samples, ctx: Context) -> dict[str, Sketch]:

@@ -4,14 +4,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from zc.data import Samples
-from zc.execute import Runner, float_pairs
+from zc.execute import Runner
 from zc.ir.model import Model, load
-from zc.measure.tensor_error import decibels
 from zc.passes.quantize.weights import Coded
 from zc.target import Target
-
-MOST_ROWS = 64
 
 
 def still_float(model: Model, coded: Sequence[Coded], target: Target) -> list[tuple[Coded, str]]:
@@ -33,20 +29,3 @@ def still_float(model: Model, coded: Sequence[Coded], target: Target) -> list[tu
         if ops & {"DequantizeLinear"} or not ops & target.integer_runtime_ops:
             found.append((one, ", ".join(sorted(ops)) or "nothing that reads its weight"))
     return found
-
-
-def output_sqnr(model: Model, original: Model, samples: Samples) -> dict[str, float]:
-    """Signal to noise of each float output in dB, on the last calibration rows (about 64), the original as truth."""
-    batch = samples.batch or 1
-    rows = min(samples.rows, max(MOST_ROWS // batch, 1) * batch)
-    feeds = samples.take(samples.rows - rows, samples.rows)
-    quantised, exact = Runner(model), Runner(original)
-    signal: dict[str, float] = {}
-    noise: dict[str, float] = {}
-    for feed in feeds.batches(16):
-        got = quantised.run(feed)
-        for name, wanted in exact.run(feed).items():
-            for a, b in float_pairs(got[name], wanted):
-                signal[name] = signal.get(name, 0.0) + float(b @ b)
-                noise[name] = noise.get(name, 0.0) + float((a - b) @ (a - b))
-    return {name: decibels(signal[name], noise[name]) for name in signal}

@@ -60,7 +60,7 @@ def _shift(layer: Coded, wanted: Array) -> Array:
     scales = layer.bias_scales.astype(np.float64)
     after = np.clip(before + np.rint(wanted / scales), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
     layer.bias.values = after
-    return ((after.astype(np.int64) - before) * scales).astype(np.float32)
+    return np.asarray((after.astype(np.int64) - before) * scales, np.float32)
 
 
 def _hold(original: Model, names: Sequence[str], samples: Samples) -> list[Feeds]:

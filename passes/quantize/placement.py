@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from zc.ir.graph import Graph, Node, Tensor, attribute, describe, fixed_value
 from zc.passes.quantize.sites import Site, match_site
@@ -353,6 +354,5 @@ def moves_codes(node: Node, graph: Graph) -> str | None:
     return None
 
 
-def _reads(body: Iterable[object]) -> list[Tensor]:
-    graph = cast(Graph, body)
-    return [t for n in graph.nodes for t in n.inputs] + list(graph.outputs)
+def _reads(body: gs.Graph) -> list[Tensor]:
+    return [t for n in body.nodes for t in n.inputs] + list(body.outputs)

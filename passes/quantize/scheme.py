@@ -89,7 +89,7 @@ def overflow_room(weight: Array, axis: int, bias: Array | None, input_scale: flo
     need = levels * moved.sum(axis=1)
     if bias is not None:
         need = need + np.abs(bias.astype(np.float64)) / input_scale
-    return need / max(BIAS_LIMIT - 1 - levels * moved.shape[1] / 2, 1.0)
+    return np.asarray(need / max(BIAS_LIMIT - 1 - levels * moved.shape[1] / 2, 1.0), np.float64)
 
 
 def bias_codes(bias: Array, scales: Array) -> npt.NDArray[np.int32]:
@@ -103,7 +103,7 @@ def channel_max(weight: Array, axis: int | None) -> Floats:
     if weight.size == 0:
         return np.zeros(1 if axis is None else weight.shape[axis])
     if axis is None:
-        return np.abs(weight).max().astype(np.float64).reshape(1)
+        return np.asarray(np.abs(weight).max(), np.float64).reshape(1)
     others = tuple(a for a in range(weight.ndim) if a != axis)
     return np.asarray(np.abs(weight).max(axis=others), np.float64)
 

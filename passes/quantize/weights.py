@@ -67,14 +67,13 @@ class WeightWriter:
         if not site.takes_bias:
             found = self._added_bias(node, channels)
             if found is not None:
-                add, constant = found
-                out = add.outputs[0]
-                return Coded(node, codes, out, out.name, site.channel_axis, constant, None, raised)
+                out = found[0].outputs[0]
+                return Coded(node, codes, out, out.name, site.channel_axis, found[1], None, raised)
             return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, None, None, raised)
         bias_scales = None
         if self.form.integer_bias:
             bias_scales = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
-        constant = None
+        constant: Constant | None = None
         if bias is not None or self.form.zero_biases:
             constant = self._bias(site, np.zeros(channels, np.float32) if bias is None else bias, bias_scales)
         if node.op == "Gemm":

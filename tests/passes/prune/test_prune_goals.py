@@ -8,8 +8,8 @@ import pytest
 from zc.data import Samples, load_samples
 from zc.errors import ZcError
 from zc.ir.model import Model
+from zc.measure.agreement import Agreement
 from zc.measure.cost import count
-from zc.passes.prune.agreement import Agreement
 from zc.passes.prune.allot import cheapest_to_goal
 from zc.passes.prune.cutting import Cut
 from zc.passes.prune.elimination import Reader, eliminate

@@ -1,4 +1,4 @@
-"""How well a cut model agrees with its original, without labels."""
+"""How well a compressed model agrees with its original, without labels."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from zc.execute import Runner
 from zc.ir.graph import Array, Tensor
 from zc.ir.model import Model
 from zc.measure.tensor_error import decibels
-from zc.passes.prune.verify import before_saturation
 
 BATCH = 32
 
@@ -38,9 +37,13 @@ class Reference:
 
     def agreement(self, model: Model) -> Agreement:
         """Of a model with the same inputs and outputs."""
-        got = self._outputs(model)
-        found = [self._one(name, got[name], want) for name, want in self.want.items()]
+        found = self.by_output(model).values()
         return min(found, key=lambda a: (a.share, a.sqnr), default=Agreement(1.0, float("inf")))
+
+    def by_output(self, model: Model) -> dict[str, Agreement]:
+        """The same, of each output with floats."""
+        got = self._outputs(model)
+        return {name: self._one(name, got[name], want) for name, want in self.want.items()}
 
     def _one(self, name: str, got: Array, want: Array) -> Agreement:
         if got.shape != want.shape or not np.isfinite(got).all():
@@ -84,3 +87,17 @@ def _chooses(values: Array, tensor: Tensor, inner: set[str]) -> bool:
 
 _PASSING = frozenset({"Softmax", "LogSoftmax", "Identity", "Flatten", "Reshape", "Squeeze", "Add", "Cast"})
 _LAST = frozenset({"Gemm", "MatMul", "Conv", "GlobalAveragePool"})
+
+
+def before_saturation(model: Model) -> list[str]:
+    """What is compared beside the outputs: a Softmax that is sure of itself hides what its input says."""
+    found = []
+    for tensor in model.graph.outputs:
+        while len(tensor.inputs) == 1 and tensor.inputs[0].op in _SATURATING:
+            tensor = tensor.inputs[0].inputs[0]
+        if len(tensor.inputs) == 1 and not any(tensor is one for one in model.graph.outputs):
+            found.append(tensor.name)
+    return list(dict.fromkeys(found))
+
+
+_SATURATING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh", "Identity"})

@@ -1,0 +1,19 @@
+"""Form: the settings with which a model is written in integers."""
+
+from dataclasses import dataclass
+
+from zc.passes.quantize.sketch import Method
+
+
+@dataclass(frozen=True)
+class Form:
+    """What one quantised form of a model is made with; the same float model has many."""
+
+    method: Method = "percentile"
+    """How ranges of activations are read from what calibration saw."""
+    percentile: float = 99.999
+    """With method=percentile: per cent of the values that a range must hold."""
+    per_channel: bool = True
+    """One weight scale for each output channel."""
+    bias_correct: bool = True
+    """Shift biases so that channel means are the float model's."""

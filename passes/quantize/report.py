@@ -1,0 +1,55 @@
+"""What the user hears of a quantised model: figures, and what stayed float and why."""
+
+from zc.ir.graph import describe
+from zc.ir.model import Model
+from zc.measure.agreement import Agreement
+from zc.passes.quantize.bodies import regions
+from zc.passes.quantize.check import still_float
+from zc.passes.quantize.placement import Placement
+from zc.passes.quantize.workshop import Built
+from zc.pipeline.base import PassResult
+from zc.target import Target
+
+POOR_SQNR = 10.0
+"""Decibels below which the outputs have little to do with the float model's."""
+
+
+def figures(built: Built, unfused: int) -> dict[str, int | float | str]:
+    """How much of the model runs in integers. unfused: weighted operators that run in float all the same."""
+    return {
+        "values_quantised": sum(len(one.groups) for one in built.places),
+        "weighted_in_integers": len(built.coded) - unfused,
+        "others_in_integers": sum(len(one.integer) for one in built.places),
+        "tables_in_integers": sum(len(one.lookups) for one in built.places),
+        "biases_corrected": built.corrected,
+    }
+
+
+def tell_placement(result: PassResult, model: Model, places: list[Placement], target: Target) -> None:
+    """What was decided to stay float, and the weighted operators in scopes that cannot be calibrated."""
+    for one in places:
+        for where, why in one.declined:
+            result.declined(where, why)
+    known = {id(one.graph) for one in regions(model)}
+    for scope in model.scopes():
+        for node in scope.nodes:
+            if id(scope) not in known and node.op in target.weighted_ops:
+                result.declined(describe(node), f"{node.op} stays float: it is in a loop or a function")
+
+
+def tell_runtime(result: PassResult, built: Built, target: Target) -> int:
+    """What the written model really runs in float; the number of such operators. ZcError when it does not load."""
+    unfused = still_float(built.model, built.coded, target)
+    for one, runs in unfused:
+        result.declined(describe(one.node), f"onnxruntime does not fuse it into an int8 kernel (it runs {runs})")
+    for one in built.coded:
+        if one.raised:
+            result.info(describe(one.node), f"{one.raised} weight scales were raised so that int32 cannot overflow")
+    return len(unfused)
+
+
+def tell_error(result: PassResult, found: dict[str, Agreement]) -> None:
+    """Warn of outputs that have little to do with the float model's."""
+    for name, one in found.items():
+        if one.sqnr < POOR_SQNR:
+            result.warn(name, f"the output has only {one.sqnr:.1f} dB signal to noise; compare with the float model")

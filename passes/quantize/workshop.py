@@ -1,0 +1,172 @@
+"""Workshop: a float model that is prepared and calibrated once, and quantised as often as one likes.
+
+    workshop = Workshop(model, ctx)
+    whole = workshop.build(Form())
+    better = workshop.build(Form(method="mse"), keep_float)
+
+The float model is never edited; every build is a copy. Calibration runs over the samples once and remembers what it
+saw of each value, so that a further build costs the writing of the graph and its bias correction.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import cast
+
+from zc.data.split import Split, hold_back
+from zc.errors import ZcError
+from zc.ir.edit import Names, sort_nodes
+from zc.ir.graph import Node, Tensor, describe
+from zc.ir.model import Model
+from zc.ir.shapes import infer_shapes
+from zc.measure.agreement import Agreement, Reference
+from zc.passes.quantize.bodies import regions
+from zc.passes.quantize.calibrate import Calibration, Key
+from zc.passes.quantize.correct import correct_biases
+from zc.passes.quantize.form import Form
+from zc.passes.quantize.opset import raise_opset
+from zc.passes.quantize.placement import Placement, place
+from zc.passes.quantize.scheme import Scale
+from zc.passes.quantize.sketch import Sketch
+from zc.passes.quantize.weights import Coded, WeightForm
+from zc.passes.quantize.write import assign_scales, write
+from zc.pipeline.base import Context, PassResult
+
+KeepFloat = Callable[[Node], str | None]
+"""The reason why a node stays float, or None. It is asked of nodes of copies: go by their names."""
+
+
+def all_allowed(node: Node) -> str | None:
+    """No node must stay float."""
+    return None
+
+
+@dataclass(eq=False)
+class Built:
+    """A quantised copy of a workshop's model."""
+
+    model: Model
+    form: Form
+    places: list[Placement]
+    """What was decided for the main graph and each branch that was calibrated."""
+    coded: list[Coded]
+    """The weighted operators in integers, in graph order."""
+    corrected: int
+    """Biases that were shifted."""
+    told: PassResult = field(default_factory=lambda: PassResult(True))
+    """Notes from building: values that were never finite, branches that never ran."""
+
+
+class Workshop:
+    """A float model, its samples, and what calibration saw."""
+
+    def __init__(self, model: Model, ctx: Context) -> None:
+        """Prepare a copy of the model; nothing is run yet."""
+        self.model, self.ctx = model.copy(), ctx
+        _sums_to_adds(self.model)
+        self._settle()
+
+    def _settle(self) -> None:
+        infer_shapes(self.model)
+        for scope in self.model.scopes():
+            sort_nodes(scope)
+
+    @cached_property
+    def split(self) -> Split:
+        """The samples: to calibrate with, and held back."""
+        return hold_back(self.ctx.need_samples(self.model))
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What the values of the model look like on the samples."""
+        return Calibration(self.model, self.split.fit, self.ctx)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What the float model says on the rows held back."""
+        return Reference(self.model, self.split.held, self.ctx.threads)
+
+    def agreement(self, built: Built) -> Agreement:
+        """How well a quantised copy agrees with the float model on the rows held back."""
+        return self.reference.agreement(built.model)
+
+    def raise_opset(self, lowest: int) -> bool:
+        """Convert the model to a later operator set if it has an earlier one. True if it was converted."""
+        if not raise_opset(self.model, lowest):
+            return False
+        self._settle()
+        return True
+
+    def places(self, keep_float: KeepFloat = all_allowed, model: Model | None = None) -> list[Placement]:
+        """What would run in integers in the main graph and in each branch; of a copy, if one is given."""
+        scopes = regions(self.model if model is None else model)
+        return [place(one.graph, self.ctx.target, keep_float, one.around) for one in scopes]
+
+    def build(self, form: Form, keep_float: KeepFloat = all_allowed) -> Built:
+        """A quantised copy. ZcError when a value of the main graph is never finite."""
+        model, told = self.model.copy(), PassResult(True)
+        places = self.places(keep_float, model)
+        scales = self._scales(model, places, form, told)
+        places = [one for one in places if id(one.graph) in scales]
+        names = Names(model.graph)
+        coded: list[Coded] = []
+        for one in places:
+            # Branches are not corrected: they need no biases to correct.
+            zero_biases = form.bias_correct and one.graph is model.graph
+            target = self.ctx.target
+            weights = WeightForm(form.per_channel and target.per_channel, target.integer_bias, zero_biases)
+            coded += write(one, scales[id(one.graph)], names, weights)
+        return Built(model, form, places, coded, self._correct(model, form, coded, told), told)
+
+    def _scales(
+        self, model: Model, places: list[Placement], form: Form, told: PassResult
+    ) -> dict[int, dict[int, Scale]]:
+        """By id of a graph: the scale of each value with codes, by id. A branch that never ran has no entry."""
+        number = {id(scope): i for i, scope in enumerate(model.scopes())}
+        keys = {id(one.graph): {id(t): Key(number[id(one.graph)], t.name) for t in one.measured()} for one in places}
+        sketches = self.calibration.sketches([key for wanted in keys.values() for key in wanted.values()])
+        scales: dict[int, dict[int, Scale]] = {}
+        for one in places:
+            seen = {id(t): sketches[keys[id(one.graph)][id(t)]] for t in one.measured()}
+            for tensor in one.measured():
+                self._tell_odd_values(told, tensor.name, seen[id(tensor)])
+            missing = next((t for t in one.measured() if not seen[id(t)].count), None)
+            if missing is None:
+                ranges = {key: sketch.range(form.method, form.percentile) for key, sketch in seen.items()}
+                scales[id(one.graph)] = assign_scales(one, ranges, self.ctx.target)
+            elif one.graph is model.graph:
+                raise self._never_finite(missing)
+            else:
+                for site in one.sites:
+                    why = f"no calibration row runs the branch that reads '{missing.name}'"
+                    told.declined(describe(site.node), f"{site.node.op} stays float: {why}")
+        return scales
+
+    def _never_finite(self, tensor: Tensor) -> ZcError:
+        return ZcError(
+            f"{self.model.name}: value '{tensor.name}' has no finite element in {self.split.fit.rows} calibration "
+            "rows; check the samples and their preprocessing, or leave its readers out with quantize:skip"
+        )
+
+    def _tell_odd_values(self, told: PassResult, name: str, sketch: Sketch) -> None:
+        if sketch.nan or sketch.inf:
+            what = f"{sketch.nan} NaN and {sketch.inf} infinite elements"
+            told.warn(name, f"{what} in {self.split.fit.rows} calibration rows were left out")
+
+    def _correct(self, model: Model, form: Form, coded: list[Coded], told: PassResult) -> int:
+        if not form.bias_correct:
+            return 0
+        main = {id(n) for n in model.graph.nodes}
+        layers = [c for c in coded if id(c.node) in main]
+        try:
+            return correct_biases(model, self.model, layers, self.split.fit, self.ctx)
+        except ZcError as err:
+            told.warn("bias_correct", f"biases are not corrected: {err}")
+            return 0
+
+
+def _sums_to_adds(model: Model) -> None:
+    """A Sum of two terms is an Add, and that is the one of the two which has int8 kernels."""
+    for node in [cast(Node, n) for one in regions(model) for n in one.graph.nodes]:
+        if node.op == "Sum" and node.standard and len(node.inputs) == 2:
+            node.op = "Add"
