@@ -1,7 +1,7 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -186,6 +186,24 @@ def test_hooks_see_each_pass_and_the_start_the_effective_pipeline() -> None:
 
     run_pipeline(from_text(TEXT), "test-scale,test-plain", context(), hooks=[hook], started=started)
     assert seen == ["test-scale,test-plain", "0 test-scale 2", "1 test-plain 3"]
+
+
+def test_the_report_says_what_a_pass_chose() -> None:
+    @register
+    @dataclass(frozen=True)
+    class Choosing(Pass):
+        """Chooses its factor."""
+
+        name: ClassVar[str] = "test-choosing"
+        factor: float | Literal["auto"] = "auto"
+        """Factor."""
+
+        def run(self, model: Model, ctx: Context) -> PassResult:
+            return PassResult(changed=False, chose=replace(self, factor=2.0))
+
+    report = run_pipeline(from_text(TEXT), "test-choosing", context())
+    assert report.pipeline == "test-choosing"
+    assert report.effective == report.passes[0].text == "test-choosing:factor=2.0"
 
 
 def test_an_invalid_model_is_refused_before_the_first_pass() -> None:

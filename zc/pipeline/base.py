@@ -33,6 +33,8 @@ class PassResult:
     changed: bool
     stats: dict[str, Stat] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
+    chose: "Pass | None" = None
+    """The pass with what it chose where an option said auto. Run on the same model and samples it does the same."""
 
     def declined(self, where: str, why: str) -> None:
         """Note something that was left alone, and why."""

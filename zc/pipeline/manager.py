@@ -33,6 +33,7 @@ class PassRun:
     index: int
     name: str
     text: str
+    """The pass as pipeline text, with what it chose."""
     exact: bool
     changed: bool
     seconds: float
@@ -53,6 +54,7 @@ class Report:
 
     pipeline: str
     effective: str
+    """With the passes that others require and, once they ran, with what they chose."""
     target: str
     verify: Verify
     passes: list[PassRun] = field(default_factory=list)
@@ -129,6 +131,7 @@ def run_pipeline(
         report.passes.append(run)
         for hook in hooks:
             hook(run, model)
+    report.effective = ",".join(run.text for run in report.passes)
     report.notes += ctx.loud
     report.total = prover.total() if prover else None
     report.nodes, report.bytes = (size[0], _size(model)[0]), (size[1], _size(model)[1])
@@ -158,7 +161,7 @@ def _run_one(index: int, one: Pass, model: Model, ctx: Context, verify: Verify, 
     return PassRun(
         index=index,
         name=one.name,
-        text=step_text(one),
+        text=step_text(result.chose or one),
         exact=one.exact,
         changed=result.changed,
         seconds=seconds,
