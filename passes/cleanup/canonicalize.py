@@ -6,6 +6,7 @@ from typing import ClassVar
 from zc.ir.model import Model
 from zc.passes.cleanup import arithmetic, moves, noops
 from zc.passes.cleanup.dce import drop_dead_nodes
+from zc.passes.cleanup.fuse_idioms import idiom_nodes
 from zc.passes.cleanup.operands import OLDEST, too_old
 from zc.passes.cleanup.rules import rewrite
 from zc.pipeline.base import Context, Pass, PassResult
@@ -38,7 +39,7 @@ def canonicalize(model: Model) -> PassResult:
     """Apply all rules. See `Canonicalize`."""
     if model.opset < OLDEST:
         return too_old(model)
-    outcome = rewrite(model, RULES)
+    outcome = rewrite(model, RULES, idiom_nodes)
     dropped = drop_dead_nodes(model) if outcome.applied else 0
     result = outcome.result()
     if dropped:

@@ -1,11 +1,11 @@
-"""fuse: arithmetic, pads and transposes move into the layer beside them."""
+"""fuse: arithmetic, pads and transposes move into the layer beside them; idioms become one node."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from zc.ir.graph import Node
 from zc.ir.model import Model
-from zc.passes.cleanup import fuse_affine, fuse_pads
+from zc.passes.cleanup import fuse_affine, fuse_idioms, fuse_pads, fuse_squeeze, tables
 from zc.passes.cleanup.dce import drop_dead_nodes
 from zc.passes.cleanup.operands import OLDEST, plain, too_old
 from zc.passes.cleanup.rules import Match, Rule, Site, always, rewrite
@@ -29,7 +29,10 @@ def _turn(match: Match, site: Site) -> None:
     gemm.inputs[side] = transpose.inputs[0]
 
 
+WHOLE = (*fuse_idioms.RULES, *tables.RULES)
+"""Rules that take an idiom as a whole. Where they leave one written out, the other rules must not take it apart."""
 RULES = (
+    *fuse_squeeze.RULES,
     *fuse_affine.RULES,
     *fuse_pads.RULES,
     Rule("transpose into Gemm", ("Gemm",), _find_transposed, always, _turn),
@@ -39,7 +42,7 @@ RULES = (
 @register
 @dataclass(frozen=True)
 class Fuse(Pass):
-    """Move arithmetic by channel, pads and transposes into the layers beside them.
+    """Move arithmetic by channel, pads and transposes into the layers beside them; write idioms as one node.
 
     before:  x -> Pad(0,0,1,1) -> Conv(w, pads=0) -> BatchNormalization -> Mul(s) -> y;    u -> MatMul(v) -> Add(c) -> z
     after:   x -> Conv(w', b', pads=1) -> y;                                               u -> Gemm(v, c) -> z
@@ -62,7 +65,13 @@ def fuse(model: Model) -> PassResult:
     """Apply all rules. See `Fuse`."""
     if model.opset < OLDEST:
         return too_old(model)
-    outcome = rewrite(model, RULES)
-    if outcome.applied:
+    outcomes = [rewrite(model, WHOLE), rewrite(model, RULES, fuse_idioms.idiom_nodes)]
+    result = PassResult(False)
+    for outcome in outcomes:
+        part = outcome.result()
+        result.changed |= part.changed
+        result.stats.update(part.stats)
+        result.notes.extend(part.notes)
+    if result.changed:
         drop_dead_nodes(model)
-    return outcome.result()
+    return result

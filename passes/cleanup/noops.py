@@ -9,8 +9,8 @@ from zc.ir.spec import Dim
 from zc.passes.cleanup.operands import given, plain, rank_of, same_shape, shape_of
 from zc.passes.cleanup.rules import Match, Rule, Site
 
-_FAR = 2**31 - 1
-"""An end of a Slice from here on means: to the end."""
+_FAR = 10**9
+"""An end of a Slice from here on means: to the end (2**31 - 1, 2**63 - 1; tf2onnx writes a milliard)."""
 
 
 def _same(node: Node, site: Site) -> Tensor | None:

@@ -42,6 +42,10 @@ class Site:
         self.graph, self.names, self.loose = graph, names, loose
         self.opset = int(graph.opset)
         self.editor = Editor(graph, names)
+        self.together: frozenset[int] = frozenset()
+        """Ids of nodes that no rule may take apart."""
+        self.computed: set[int] = set()
+        """Ids of values that rewrites compute from constants; `fold` makes constants of them."""
         self.planned: dict[int, Any] = {}
         """What a check has computed for the rewrite that follows it, by the id of the root."""
 
@@ -125,8 +129,11 @@ class Outcome:
         return result
 
 
-def rewrite(model: Model, rules: Sequence[Rule]) -> Outcome:
-    """Apply rules to the main graph and the bodies in it until none applies. Linear in nodes and rewrites."""
+def rewrite(model: Model, rules: Sequence[Rule], together: Callable[[Site], frozenset[int]] | None = None) -> Outcome:
+    """Apply rules to the main graph and the bodies in it until none applies. Linear in nodes and rewrites.
+
+    together: gives the ids of nodes that no rule may take apart; a match that holds one of them is passed over.
+    """
     by_root: dict[str, list[Rule]] = {}
     for rule in rules:
         for op in rule.roots:
@@ -135,6 +142,8 @@ def rewrite(model: Model, rules: Sequence[Rule]) -> Outcome:
     for scope in computing_scopes(model):
         if any(n.op in by_root for n in scope.nodes):
             site = Site(scope, names, loose)
+            if together is not None:
+                site.together = together(site)
             _settle(site, by_root, outcome)
             site.editor.finish()
     return outcome
@@ -150,7 +159,7 @@ def _settle(site: Site, by_root: dict[str, list[Rule]], outcome: Outcome) -> Non
             continue
         for rule in by_root.get(node.op, ()):
             match = rule.find(node, site)
-            if match is None:
+            if match is None or (site.together and not site.together.isdisjoint(map(id, match))):
                 continue
             why = rule.check(match, site)
             if why is not None:
