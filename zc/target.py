@@ -41,7 +41,7 @@ class Target:
     min_opset: int = 13
     """Lowest default opset that its Q/DQ form needs (13: per-channel)."""
     integer_runtime_ops: frozenset[str] = frozenset()
-    """How the place calls the int8 forms of weighted operators in the graph that it really runs."""
+    """How onnxruntime calls the int8 forms of weighted operators in the graph that it really runs, if this is it."""
     channel_step: int = 1
     """Widths that are a multiple of this run best."""
     session: dict[str, str] = field(default_factory=dict)

@@ -2,12 +2,19 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from zc.execute import Runner
+from zc.ir.graph import Node, describe
 from zc.ir.model import Model, load
+from zc.passes.quantize.form import Form
 from zc.passes.quantize.weights import Coded
+from zc.passes.quantize.workshop import KeepFloat, Workshop
 from zc.target import Target
+
+ROUNDS = 3
+"""How often a model is looked at again after layers were left float: what stands beside them may not fuse then."""
 
 
 def still_float(model: Model, coded: Sequence[Coded], target: Target) -> list[tuple[Coded, str]]:
@@ -29,3 +36,26 @@ def still_float(model: Model, coded: Sequence[Coded], target: Target) -> list[tu
         if ops & {"DequantizeLinear"} or not ops & target.integer_runtime_ops:
             found.append((one, ", ".join(sorted(ops)) or "nothing that reads its weight"))
     return found
+
+
+def fusing(workshop: Workshop, form: Form, keep_float: KeepFloat) -> tuple[KeepFloat, int]:
+    """`keep_float` with the layers that the runtime would run in float all the same, and their number.
+
+    Written as Q/DQ such a layer turns its codes back into floats at every run: slower than float, and less accurate.
+    """
+    found: dict[str, str] = {}
+    if not workshop.ctx.target.integer_runtime_ops:
+        return keep_float, 0  # not a place that can be looked at here
+
+    def keep(node: Node) -> str | None:
+        return found.get(describe(node)) or keep_float(node)
+
+    plain = replace(form, bias_correct=False)
+    for _ in range(ROUNDS):
+        built = workshop.build(plain, keep)
+        unfused = still_float(built.model, built.coded, workshop.ctx.target)
+        if not unfused:
+            break
+        for one, runs in unfused:
+            found[one.where] = f"onnxruntime does not fuse it into an int8 kernel (it runs {runs})"
+    return keep, len(found)

@@ -6,8 +6,9 @@ from typing import ClassVar
 from zc.errors import ZcError
 from zc.ir.graph import describe
 from zc.ir.model import Model
+from zc.passes.quantize.check import fusing
 from zc.passes.quantize.form import Form
-from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_runtime
+from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_raised
 from zc.passes.quantize.select import float_filter
 from zc.passes.quantize.sketch import Method
 from zc.passes.quantize.workshop import Built, Workshop
@@ -73,10 +74,11 @@ class Quantize(Pass):
             return result
         if workshop.raise_opset(ctx.target.min_opset):
             result.info(model.name, f"opset raised to {ctx.target.min_opset}, the first with per-channel Q/DQ")
+        keep_float, unfused = fusing(workshop, self._form(), keep_float)
         built = workshop.build(self._form(), keep_float)
         result.notes += built.told.notes
         tell_placement(result, built.model, built.places, ctx.target)
-        unfused = tell_runtime(result, built, ctx.target)
+        tell_raised(result, built)
         tell_error(result, workshop.reference.by_output(built.model))
         result.stats = {**figures(built, unfused), **self._agreement(workshop, built)}
         result.stats |= {"bytes_before": model.nbytes(), "bytes_after": built.model.nbytes()}

@@ -4,7 +4,6 @@ from zc.ir.graph import describe
 from zc.ir.model import Model
 from zc.measure.agreement import Agreement
 from zc.passes.quantize.bodies import regions
-from zc.passes.quantize.check import still_float
 from zc.passes.quantize.placement import Placement
 from zc.passes.quantize.workshop import Built
 from zc.pipeline.base import PassResult
@@ -15,10 +14,11 @@ POOR_SQNR = 10.0
 
 
 def figures(built: Built, unfused: int) -> dict[str, int | float | str]:
-    """How much of the model runs in integers. unfused: weighted operators that run in float all the same."""
+    """How much of the model runs in integers. unfused: layers left float because the target would run them so."""
     return {
         "values_quantised": sum(len(one.groups) for one in built.places),
-        "weighted_in_integers": len(built.coded) - unfused,
+        "weighted_in_integers": len(built.coded),
+        "unfused_left_float": unfused,
         "others_in_integers": sum(len(one.integer) for one in built.places),
         "tables_in_integers": sum(len(one.lookups) for one in built.places),
         "biases_corrected": built.corrected,
@@ -37,15 +37,11 @@ def tell_placement(result: PassResult, model: Model, places: list[Placement], ta
                 result.declined(describe(node), f"{node.op} stays float: it is in a loop or a function")
 
 
-def tell_runtime(result: PassResult, built: Built, target: Target) -> int:
-    """What the written model really runs in float; the number of such operators. ZcError when it does not load."""
-    unfused = still_float(built.model, built.coded, target)
-    for one, runs in unfused:
-        result.declined(describe(one.node), f"onnxruntime does not fuse it into an int8 kernel (it runs {runs})")
+def tell_raised(result: PassResult, built: Built) -> None:
+    """The layers whose weight scales are larger than their weights ask for."""
     for one in built.coded:
         if one.raised:
-            result.info(describe(one.node), f"{one.raised} weight scales were raised so that int32 cannot overflow")
-    return len(unfused)
+            result.info(one.where, f"{one.raised} weight scales were raised so that int32 cannot overflow")
 
 
 def tell_error(result: PassResult, found: dict[str, Agreement]) -> None:

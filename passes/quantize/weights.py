@@ -16,6 +16,8 @@ class Coded:
     """A weighted operator as it was written."""
 
     node: Node
+    where: str
+    """How messages named the node in the float model; the same in every copy of it."""
     weight: Constant
     """int8 codes."""
     output: Tensor
@@ -53,7 +55,7 @@ class WeightWriter:
         self._tables: dict[int, tuple[Constant, Constant, Constant]] = {}
         self._weights: dict[tuple[int, float, int, bytes], tuple[Constant, Tensor]] = {}
 
-    def site(self, site: Site, source: Scale, float_name: str) -> Coded:
+    def site(self, site: Site, source: Scale, float_name: str, where: str) -> Coded:
         """Write weight and bias of a weighted operator. `source`: the scale of what it reads."""
         weight, bias, node = site.weight_values(), site.bias, site.node
         axis = site.axis if self.form.per_channel else None
@@ -68,8 +70,8 @@ class WeightWriter:
             found = self._added_bias(node, channels)
             if found is not None:
                 out = found[0].outputs[0]
-                return Coded(node, codes, out, out.name, site.channel_axis, found[1], None, raised)
-            return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, None, None, raised)
+                return Coded(node, where, codes, out, out.name, site.channel_axis, found[1], None, raised)
+            return Coded(node, where, codes, node.outputs[0], float_name, site.channel_axis, None, None, raised)
         bias_scales = None
         if self.form.integer_bias:
             bias_scales = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
@@ -79,7 +81,7 @@ class WeightWriter:
         if node.op == "Gemm":
             node.attrs.pop("alpha", None)
             node.attrs.pop("beta", None)
-        return Coded(node, codes, node.outputs[0], float_name, site.channel_axis, constant, bias_scales, raised)
+        return Coded(node, where, codes, node.outputs[0], float_name, site.channel_axis, constant, bias_scales, raised)
 
     def lookup(self, node: Node) -> None:
         """Let a Gather pick rows of codes, and turn only those into numbers: one scale for each column."""

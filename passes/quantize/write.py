@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from zc.ir.edit import Editor, Names, detach
-from zc.ir.graph import Array, Constant, Node, Tensor, Variable, fixed_value
+from zc.ir.graph import Array, Constant, Node, Tensor, Variable, describe, fixed_value
 from zc.passes.quantize.placement import Placement, activation_bounds, data_inputs, is_number
 from zc.passes.quantize.scheme import Scale, activation_scale
 from zc.passes.quantize.weights import Coded, WeightForm, WeightWriter
@@ -39,14 +39,14 @@ def write(placement: Placement, scales: dict[int, Scale], names: Names, form: We
     """
     writer = Writer(placement, scales, names)
     weights = WeightWriter(writer.editor, names, form)
-    sites = [(site, site.source, site.output.name) for site in placement.sites]
+    sites = [(site, site.source, site.output.name, describe(site.node)) for site in placement.sites]
     for site in placement.sites:
         writer.read_codes(site.node, 0)
     for node in placement.integer:
         writer.read_scalars(node)
     for node in [*(s.node for s in placement.sites), *placement.integer]:
         writer.put_codes(node)
-    coded = [weights.site(site, scales[id(source)], name) for site, source, name in sites]
+    coded = [weights.site(site, scales[id(source)], name, where) for site, source, name, where in sites]
     for node in placement.lookups:
         weights.lookup(node)
     for node in placement.transparent:

@@ -23,7 +23,7 @@ def close(q):
 
 
 def test_a_target_may_keep_biases_in_float(quantize_model, graph):
-    q = quantize_model(graph(HEAD + NET), target=replace(TARGET, integer_bias=False))
+    q = quantize_model(graph(HEAD + NET), target=replace(TARGET, integer_bias=False, integer_runtime_ops=frozenset()))
     assert q.values("b_float").dtype == np.float32
     assert not any(c.dtype == np.int32 for c in q.model.constants())
     assert q.result.stats["biases_corrected"] == 3
@@ -50,3 +50,12 @@ def test_a_target_with_one_scale_a_weight_gets_it(quantize_model, graph):
     q = quantize_model(graph(HEAD + NET), target=replace(TARGET, per_channel=False))
     assert q.values("w_scale").shape == ()
     assert close(q)
+
+
+def test_a_layer_that_the_runtime_runs_in_float_all_the_same_stays_float(quantize_model, graph):
+    without = replace(TARGET, integer_runtime_ops=TARGET.integer_runtime_ops - {"QGemm", "MatMulIntegerToFloat"})
+    q = quantize_model(graph(HEAD + NET), target=without)
+    gemm = next(n for n in q.model.graph.nodes if n.op == "Gemm")
+    assert gemm.inputs[1].dtype == np.float32 and not gemm.inputs[1].inputs
+    assert "does not fuse it into an int8 kernel" in q.reasons()
+    assert q.result.stats["unfused_left_float"] == 1
