@@ -56,6 +56,7 @@ def test_a_layer_that_the_runtime_runs_in_float_all_the_same_stays_float(quantiz
     without = replace(TARGET, integer_runtime_ops=TARGET.integer_runtime_ops - {"QGemm", "MatMulIntegerToFloat"})
     q = quantize_model(graph(HEAD + NET), target=without)
     gemm = next(n for n in q.model.graph.nodes if n.op == "Gemm")
-    assert gemm.inputs[1].dtype == np.float32 and not gemm.inputs[1].inputs
+    assert gemm.inputs[1].dtype == np.float32
+    assert not gemm.inputs[1].inputs
     assert "does not fuse it into an int8 kernel" in q.reasons()
     assert q.result.stats["unfused_left_float"] == 1
