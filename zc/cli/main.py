@@ -13,6 +13,7 @@ COMMANDS = {
     "passes": "List the passes, or explain one.",
     "stats": "Count parameters, MACs, bytes and operators.",
     "eval": "Measure the accuracy of models on data.",
+    "compare": "Show where the values inside two models part.",
     "bench": "Measure the latency of models side by side.",
     "run": "Run a model on data and write the outputs.",
     "verify": "Compare a quantised model's codes with onnxruntime's.",

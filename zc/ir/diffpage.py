@@ -7,6 +7,7 @@ from html import escape
 from typing import Any, TypeVar
 
 from zc.ir.changes import Diff, EndChange, HeaderChange, NodeChange, NodeInfo, WeightChange
+from zc.page import html_page
 
 T = TypeVar("T")
 
@@ -45,11 +46,7 @@ def render_text(difference: Diff, *, limit: int = 8) -> str:
 
 def render_html(difference: Diff) -> str:
     """The diff as one HTML page that needs nothing else."""
-    a, b = map(escape, difference.names)
-    parts = [
-        _HEAD.format(title=f"{a} \N{RIGHTWARDS ARROW} {b}"),
-        f"<p class=summary>{escape(difference.summary())}</p>",
-    ]
+    parts = [f"<p class=summary>{escape(difference.summary())}</p>"]
     for section in sections(difference):
         parts.append(f"<section><h2>{escape(section.title)}</h2>")
         for group in section.groups:
@@ -60,7 +57,7 @@ def render_html(difference: Diff) -> str:
             items = "".join(f"<li>{escape(entry)}</li>" for entry in group.entries)
             parts.append(f"<details{open_}><summary>{escape(group.title)}</summary><ul>{items}</ul></details>")
         parts.append("</section>")
-    return "\n".join([*parts, "</body></html>"]) + "\n"
+    return html_page(" \N{RIGHTWARDS ARROW} ".join(difference.names), parts)
 
 
 def to_json(difference: Diff) -> dict[str, Any]:
@@ -177,18 +174,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return value
-
-
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark }}
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem }}
-h1 {{ font-size: 1.4rem }} h2 {{ font-size: 1.1rem; margin: 1.5rem 0 .3rem }}
-.summary {{ font-weight: 600 }}
-details {{ margin: .2rem 0 }} summary {{ cursor: pointer }}
-p, summary, li {{ overflow-wrap: anywhere }}
-li {{ font: 13px/1.5 ui-monospace, monospace }}
-</style></head><body>
-<h1>{title}</h1>"""

@@ -7,8 +7,9 @@ so the evidence is used strongest first. Everything is linear in the size of the
    from operator, attributes and the digests of weights;
 2. names with the same operator, before step 3 unless step 1 showed that names are not to be trusted;
 3. the neighbours of matched nodes, along the edges;
-4. colours again, without weights and attributes;
-5. the same output name and first input, with another operator.
+4. their neighbours behind nodes that only one model has: folded, absorbed or inserted ones;
+5. colours again, without weights and attributes;
+6. the same output name and first input, with another operator.
 """
 
 from collections import Counter, deque
@@ -23,6 +24,8 @@ from zc.ir.graph import Constant, Graph, Tensor
 from zc.ir.text import short_digest
 
 _ROUNDS = 3
+_SKIPPED = 4
+"""Nodes that may stand in one model between two that are neighbours in the other."""
 Pairs = deque[tuple[gs.Node, gs.Node]]
 
 
@@ -72,6 +75,7 @@ class Matching:
         if not trusted:
             self._by_name(sides)
             self._along_edges(sides)
+        self._behind(sides)
         # A Constant node without a matched consumer is another one unless it holds the same.
         if self._by_colour(sides, lambda n: _content(n, self) if n.op == "Constant" else self.colour(_kind(n)), 2):
             self._along_edges(sides)
@@ -159,9 +163,37 @@ class Matching:
             self._producers(mine, other, sides, queue)
         self._spread(queue, sides)
 
-    def _spread(self, queue: Pairs, sides: "tuple[_Side, _Side]") -> None:
+    def _behind(self, sides: "tuple[_Side, _Side]") -> None:
+        """From matched nodes past unmatched ones with one data input to the first of the same operator.
+
+        a:  Conv -> BatchNormalization -> Relu          b:  Conv -> Relu
+        """
+        queue = deque((n, self.nodes[id(n)]) for n in sides[0].graph.nodes if id(n) in self.nodes)
+        while queue:
+            pair = queue.popleft()
+            found: Pairs = deque()
+            for values in zip(pair[0].inputs, pair[1].inputs, strict=False):
+                self._meet(_before(values[0], sides[0], self.nodes), _before(values[1], sides[1], self.back), found)
+            for values in zip(pair[0].outputs, pair[1].outputs, strict=False):
+                self._meet(_after(values[0], sides[0], self.nodes), _after(values[1], sides[1], self.back), found)
+            queue.extend(found)
+            self._spread(found, sides, queue)
+
+    def _meet(self, mine: list[gs.Node], others: list[gs.Node], queue: Pairs) -> None:
+        """Pair the first nodes of two chains that have the same operator."""
+        places = [(i, j) for i in range(len(mine)) for j in range(len(others)) if _kind(mine[i]) == _kind(others[j])]
+        for i, j in sorted(places, key=lambda p: (sum(p), p))[:1]:
+            if self.pair(mine[i], others[j]):
+                queue.append((mine[i], others[j]))
+
+    def _spread(self, queue: Pairs, sides: "tuple[_Side, _Side]", visited: Pairs | None = None) -> None:
+        """Along the edges of the pairs in the queue; all pairs that are found go into `visited`."""
+        given = len(queue)
         while queue:
             node, twin = queue.popleft()
+            given -= 1
+            if visited is not None and given < 0:
+                visited.append((node, twin))
             for mine, other in zip(node.inputs, twin.inputs, strict=False):
                 self._producers(mine, other, sides, queue)
             for mine, other in zip(node.outputs, twin.outputs, strict=False):
@@ -250,6 +282,39 @@ def _content(node: gs.Node, matching: Matching) -> int:
 
 def _kind(node: gs.Node) -> tuple[str, str]:
     return node.domain or "", node.op
+
+
+def _before(tensor: Tensor, side: _Side, taken: dict[int, gs.Node]) -> list[gs.Node]:
+    """The unmatched nodes that lead to a value, the nearest first, up to one with several data inputs."""
+    chain: list[gs.Node] = []
+    while len(tensor.inputs) == 1 and len(chain) <= _SKIPPED:
+        node = tensor.inputs[0]
+        if id(node) in taken or id(node) not in side.local:
+            break
+        chain.append(node)
+        data = _data(node)
+        if len(data) != 1:
+            break
+        tensor = data[0]
+    return chain
+
+
+def _after(tensor: Tensor, side: _Side, taken: dict[int, gs.Node]) -> list[gs.Node]:
+    """The unmatched nodes that a value leads to, the nearest first, as long as each is its only reader."""
+    chain: list[gs.Node] = []
+    while not isinstance(tensor, Constant) and len(tensor.outputs) == 1 and len(chain) <= _SKIPPED:
+        node = tensor.outputs[0]
+        if id(node) in taken or id(node) not in side.local:
+            break
+        chain.append(node)
+        if len(_data(node)) != 1 or not node.outputs:
+            break
+        tensor = node.outputs[0]
+    return chain
+
+
+def _data(node: gs.Node) -> list[Tensor]:
+    return [t for t in node.inputs if t.name and not isinstance(t, Constant)]
 
 
 def _place(node: gs.Node, output: Tensor) -> int:
