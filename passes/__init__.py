@@ -11,6 +11,7 @@ BUILTIN: dict[str, str] = {
     "dce": "zc.passes.cleanup.dce",
     "inline": "zc.passes.cleanup.inline",
     "clean": "zc.passes.cleanup.clean",
+    "tailor": "zc.passes.tailor.tailor",
     "prune": "zc.passes.prune.prune",
     "quantize": "zc.passes.quantize.quantize",
 }

@@ -42,6 +42,13 @@ class Target:
     """Lowest default opset that its Q/DQ form needs (13: per-channel)."""
     integer_runtime_ops: frozenset[str] = frozenset()
     """How onnxruntime calls the int8 forms of weighted operators in the graph that it really runs, if this is it."""
+    idiom_opset: int = 0
+    """The operator set to raise a model to for idioms written out that it has an operator for but the runtime does not
+    recognise itself; 0: leave them written out."""
+    slow_fusions: frozenset[str] = frozenset()
+    """Operators that the runtime fuses others into although they then run slower than one by one."""
+    slow_subnormals: bool = False
+    """Does arithmetic on numbers next to zero (below 1.2e-38) take many times as long as on others?"""
     channel_step: int = 1
     """Widths that are a multiple of this run best."""
     session: dict[str, str] = field(default_factory=dict)

@@ -7,10 +7,11 @@ from zc.errors import ZcError
 from zc.ir.model import Model
 
 
-def raise_opset(model: Model, lowest: int) -> bool:
+def raise_opset(model: Model, lowest: int, lacks: str = "per-channel Q/DQ") -> bool:
     """Convert the model to the default operator set `lowest` if it has an earlier one. True if it was converted.
 
-    Weights pass through one message. ZcError with the converter's reason when it cannot.
+    lacks: what the earlier one has not, for the message. Weights pass through one message.
+    ZcError with the converter's reason when it cannot.
     """
     if model.opset >= lowest:
         return False
@@ -22,7 +23,7 @@ def raise_opset(model: Model, lowest: int) -> bool:
     except Exception as err:  # the converter raises whatever its adapters do
         why = " ".join(str(err).split())[:200]
         raise ZcError(
-            f"{model.name}: opset {model.opset} has no per-channel Q/DQ and cannot be raised to {lowest}: {why}; "
+            f"{model.name}: opset {model.opset} has no {lacks} and cannot be raised to {lowest}: {why}; "
             "export the model again with a later opset"
         ) from err
     new = Model.from_proto(converted, model.path)

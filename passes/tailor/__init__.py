@@ -1,0 +1,1 @@
+"""Tailoring: the same numbers, written as the target runs them fastest."""
