@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from zc.passes.quantize.sketch import Method
+from zc.passes.quantize.ranges import Method
 
 
 @dataclass(frozen=True)

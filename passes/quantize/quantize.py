@@ -8,9 +8,9 @@ from zc.ir.graph import describe
 from zc.ir.model import Model
 from zc.passes.quantize.check import fusing
 from zc.passes.quantize.form import Form
+from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_raised
 from zc.passes.quantize.select import float_filter
-from zc.passes.quantize.sketch import Method
 from zc.passes.quantize.workshop import Built, Workshop
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
@@ -42,7 +42,8 @@ class Quantize(Pass):
     uses_samples: ClassVar[bool] = True
 
     method: Method = "percentile"
-    """How a range is read from what calibration saw: all of it, or without the rarest values at both ends."""
+    """How a range is read from what calibration saw: all of it; without the rarest values at both ends; the one whose
+    codes tell most of the distribution (entropy); or the one with the least squared error (mse)."""
     percentile: float = 99.999
     """With method=percentile: per cent of the values that the range must hold."""
     per_channel: bool = True

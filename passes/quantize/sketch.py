@@ -1,25 +1,20 @@
 """Sketch: what calibration remembers of a value. Bounded, mergeable, and the same to the bit for any split of the data.
 
-A histogram on a grid whose bin width is a power of two and which is mirrored at zero. When a larger value comes, the
-width doubles and neighbouring bins merge: exactly, for every new edge was an edge before. So the state is a function
-of the multiset of values alone: batch size, order, and the number of processes that shared the work do not show.
+A histogram whose bins are as fine, relative to what is in them, near a thousandth of the largest value as near the
+largest itself (`zc.kernels.grid`). When a larger value comes, the lowest bins merge into those at zero: exactly, for
+every bin of the new window is a union of old ones. So the state is a function of the set of values alone: batch size,
+order, and the number of processes that shared the work do not show.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zc.errors import ZcError
+from zc.kernels.grid import HALF, LOWEST, Counts, edges, exponent_of, number, widened
 
-Method = Literal["minmax", "percentile"]
-
-HALF = 2048
-"""Bins on either side of zero."""
-
-LOWEST_EXPONENT = -126
-"""Width of the finest grid, as a power of two: the smallest normal float32."""
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -30,75 +25,89 @@ class Sketch:
     high: float = -np.inf
     count: int = 0
     """Finite elements seen."""
+    zeros: int = 0
+    """Those of them that are exactly zero."""
     nan: int = 0
     inf: int = 0
-    exponent: int = LOWEST_EXPONENT
-    """The bins are 2**exponent wide."""
-    bins: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * HALF, np.int64), repr=False)
-    """Bin HALF + i counts i <= v / width < i + 1 for v >= 0, bin HALF - 1 - i the same of -v for v < 0."""
+    exponent: int = LOWEST
+    """Of the window: the lowest that holds all magnitudes."""
+    bins: Counts = field(default_factory=lambda: np.zeros(2 * HALF, np.int64), repr=False)
+    """Bin HALF + i counts edges[i] <= v < edges[i + 1], bin HALF - 1 - i the same of -v for v < 0."""
 
     def update(self, values: npt.NDArray[Any]) -> None:
         """Add all elements of an array of any shape and real type."""
-        from zc.kernels.statistics import count_bins, extremes
+        from zc.kernels.statistics import add_values, extremes
 
-        flat = np.ascontiguousarray(values, np.float32).reshape(-1)
-        low, high, nan, inf = extremes(flat)
-        self.nan += int(nan)
-        self.inf += int(inf)
-        finite = flat.size - int(nan) - int(inf)
-        if finite == 0:
-            return
-        self.count += finite
-        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
-        self._grow(_exponent_for(max(-self.low, self.high)))
-        count_bins(flat, np.float32(2.0**-self.exponent), self.bins)
+        rest: Floats = np.ascontiguousarray(values, np.float32).reshape(-1)
+        while rest.size:
+            done, low, high, zeros = add_values(rest, self.exponent, self.bins)
+            if done:
+                self.count, self.zeros = self.count + int(done), self.zeros + int(zeros)
+                self.low, self.high = min(self.low, number(low)), max(self.high, number(high))
+            if done == rest.size:
+                return
+            rest = rest[done:]  # it begins with values that are too large for the window, or no numbers
+            low, high, nan, inf = extremes(rest)
+            self.nan, self.inf = self.nan + int(nan), self.inf + int(inf)
+            if nan or inf:
+                rest = rest[np.isfinite(rest)]
+            if rest.size:
+                self._grow(exponent_of(max(-number(low), number(high))))
 
     def merge(self, other: "Sketch") -> None:
         """Add what another sketch saw."""
         exponent = max(self.exponent, other.exponent)
         self._grow(exponent)
-        self.bins = self.bins + _coarser(other.bins, exponent - other.exponent)
+        self.bins = self.bins + widened(other.bins, exponent - other.exponent)
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        self.count, self.nan, self.inf = self.count + other.count, self.nan + other.nan, self.inf + other.inf
+        self.count, self.zeros = self.count + other.count, self.zeros + other.zeros
+        self.nan, self.inf = self.nan + other.nan, self.inf + other.inf
 
-    def range(self, method: Method = "minmax", percentile: float = 99.999) -> tuple[float, float]:
-        """Lowest and highest value to represent.
-
-        minmax: all of them. percentile: all but the share 1 - percentile/100 with the largest magnitudes on each side
-        of the distribution, to the nearest bin outward. ZcError when nothing was seen.
-        """
-        if self.count == 0:
-            raise ZcError("no finite value was seen")
-        if method == "minmax":
-            return self.low, self.high
-        spared = int(self.count * (1 - percentile / 100))
-        below = np.cumsum(self.bins)
-        first = int(np.searchsorted(below, spared, side="right"))
-        last = int(np.searchsorted(below, self.count - spared, side="left"))
-        width = 2.0**self.exponent
-        return max(self.low, (first - HALF) * width), min(self.high, (last + 1 - HALF) * width)
+    def edges(self) -> npt.NDArray[np.float64]:
+        """The 2 * HALF + 1 edges of the bins, ascending. The number zero counts as above the edge at zero."""
+        above = edges(self.exponent)
+        return np.concatenate([-above[:0:-1], above])
 
     def _grow(self, exponent: int) -> None:
         if exponent > self.exponent:
-            self.bins = _coarser(self.bins, exponent - self.exponent)
+            self.bins = widened(self.bins, exponent - self.exponent)
             self.exponent = exponent
 
 
-def _exponent_for(magnitude: float) -> int:
-    """The smallest exponent of a grid that holds the magnitude: magnitude / 2**exponent < HALF."""
-    if magnitude == 0:
-        return LOWEST_EXPONENT
-    _, power = np.frexp(magnitude)  # magnitude = m * 2**power, 0.5 <= m < 1
-    return max(LOWEST_EXPONENT, int(power) - (HALF.bit_length() - 1))
+@dataclass
+class ChannelSketch:
+    """Lowest and highest finite element of each index along an axis of a value."""
 
+    axis: int
+    low: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    """float32[channels]; +inf where nothing was seen. Without channels until the first update."""
+    high: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
 
-def _coarser(bins: npt.NDArray[np.int64], doublings: int) -> npt.NDArray[np.int64]:
-    """The same histogram with bins 2**doublings as wide."""
-    if doublings == 0:
-        return bins
-    merged = 2 ** min(doublings, HALF.bit_length() - 1)
-    out = np.zeros_like(bins)
-    kept = HALF // merged
-    out[HALF : HALF + kept] = bins[HALF:].reshape(kept, merged).sum(axis=1)
-    out[HALF - kept : HALF] = bins[:HALF].reshape(kept, merged).sum(axis=1)
-    return out
+    def update(self, values: npt.NDArray[Any]) -> None:
+        """Add an array; ValueError when it has another number of channels than those before."""
+        from zc.kernels.statistics import add_channels
+
+        axis = self.axis % values.ndim
+        channels = values.shape[axis]
+        self._size(channels)
+        outer = int(np.prod(values.shape[:axis]))
+        inner = int(np.prod(values.shape[axis + 1 :]))
+        add_channels(np.ascontiguousarray(values, np.float32).reshape(outer, channels, inner), self.low, self.high)
+        self._plain()
+
+    def merge(self, other: "ChannelSketch") -> None:
+        """Add what another sketch of the same value saw."""
+        if other.low.size:
+            self._size(other.low.size)
+            self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+            self._plain()
+
+    def _plain(self) -> None:
+        """Which zero came first must not show."""
+        self.low, self.high = self.low + np.float32(0), self.high + np.float32(0)
+
+    def _size(self, channels: int) -> None:
+        if not self.low.size:
+            self.low, self.high = np.full(channels, np.inf, np.float32), np.full(channels, -np.inf, np.float32)
+        if self.low.size != channels:
+            raise ValueError(f"{channels} channels after {self.low.size}")

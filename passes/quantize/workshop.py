@@ -26,6 +26,7 @@ from zc.passes.quantize.correct import correct_biases
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.opset import raise_opset
 from zc.passes.quantize.placement import Placement, place
+from zc.passes.quantize.ranges import Codes, find_range
 from zc.passes.quantize.scheme import Scale
 from zc.passes.quantize.sketch import Sketch
 from zc.passes.quantize.weights import Coded, WeightForm
@@ -132,7 +133,8 @@ class Workshop:
                 self._tell_odd_values(told, tensor.name, seen[id(tensor)])
             missing = next((t for t in one.measured() if not seen[id(t)].count), None)
             if missing is None:
-                ranges = {key: sketch.range(form.method, form.percentile) for key, sketch in seen.items()}
+                codes = Codes(256, self.ctx.target.symmetric_activations)
+                ranges = {key: find_range(one, form.method, form.percentile, codes) for key, one in seen.items()}
                 scales[id(one.graph)] = assign_scales(one, ranges, self.ctx.target)
             elif one.graph is model.graph:
                 raise self._never_finite(missing)
