@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from accuracy import ranks
 
 from zc.backends.onnxruntime import TARGET
 from zc.data import Samples, load_samples
@@ -77,13 +78,6 @@ def spearman(model: Model, case: Case) -> float:
 
     cosine = (embed("a_") * embed("b_")).sum(axis=1)
     return 100 * float(np.corrcoef(ranks(cosine), ranks(data["score"]))[0, 1])
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """The place of each value in ascending order; equal ones share the mean of theirs."""
-    _, at, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[at]
 
 
 CIFAR = ("cifar10_train15k.npz", "0:{rows}", "imagenet")
