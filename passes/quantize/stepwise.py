@@ -15,8 +15,9 @@ import numpy as np
 from zc.errors import ZcError
 from zc.execute import Feeds, Runner
 from zc.ir.edit import needs
-from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable
+from zc.ir.graph import Array, Constant, Node, Tensor
 from zc.ir.model import Model
+from zc.ir.part import part_model
 
 Held = list[dict[str, Array]]
 """For each batch of rows, the values that are still to be read, by name."""
@@ -86,12 +87,8 @@ def run_pieces(model: Model, pieces: Sequence[Piece], feeds: Sequence[Feeds]) ->
 
 
 def _model_of(model: Model, piece: Piece, values: dict[str, Array]) -> Model:
-    """The piece as a model of its own; its nodes and tensors are the model's, inputs and outputs stand for them."""
+    """The piece as a model of its own."""
     for tensor in piece.reads:
         if not isinstance(values[tensor.name], np.ndarray):
             raise ZcError(f"{model.name}: value '{tensor.name}' is no tensor, so the model cannot run piece by piece")
-    inputs = [Variable(t.name, values[t.name].dtype, [None] * values[t.name].ndim) for t in piece.reads]
-    outputs = [Variable(t.name, np.float32 if t.dtype is None else t.dtype) for t in piece.gives]
-    graph = Graph(nodes=piece.nodes, inputs=inputs, outputs=outputs, name="piece", functions=model.graph.functions)
-    graph.opset, graph.import_domains = model.graph.opset, model.graph.import_domains
-    return Model(graph, model.path, model.ir_version)
+    return part_model(model, piece.nodes, {t.name: values[t.name] for t in piece.reads}, piece.gives)

@@ -1,6 +1,6 @@
 """How well a compressed model agrees with its original, without labels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,10 @@ class Reference:
 
     def by_output(self, model: Model) -> dict[str, Agreement]:
         """The same, of each output with floats."""
-        got = self._outputs(model)
+        return self.judge(self._outputs(model))
+
+    def judge(self, got: Mapping[str, Array]) -> dict[str, Agreement]:
+        """The same, of outputs that were made on the same rows."""
         return {name: self._one(name, got[name], want) for name, want in self.want.items()}
 
     def _one(self, name: str, got: Array, want: Array) -> Agreement:
@@ -57,10 +60,10 @@ class Reference:
 
     def _outputs(self, model: Model) -> dict[str, Array]:
         runner = Runner(model, threads=self._threads)
-        return _joined(runner.run(feed) for feed in self._samples.batches(BATCH))
+        return joined(runner.run(feed) for feed in self._samples.batches(BATCH))
 
 
-def _joined(batches: Iterable[dict[str, Array]]) -> dict[str, Array]:
+def joined(batches: Iterable[dict[str, Array]]) -> dict[str, Array]:
     """Float outputs of all rows; those whose other axes vary are looked at flat."""
     parts: dict[str, list[Array]] = {}
     for batch in batches:
@@ -91,13 +94,19 @@ _LAST = frozenset({"Gemm", "MatMul", "Conv", "GlobalAveragePool"})
 
 def before_saturation(model: Model) -> list[str]:
     """What is compared beside the outputs: a Softmax that is sure of itself hides what its input says."""
-    found = []
-    for tensor in model.graph.outputs:
+    outputs = {t.name for t in model.graph.outputs}
+    return [name for name in dict.fromkeys(ends(model).values()) if name not in outputs]
+
+
+def ends(model: Model) -> dict[str, str]:
+    """For each output the value to look at: what enters the last Softmax or Sigmoid, or the output itself."""
+    found = {}
+    for output in model.graph.outputs:
+        tensor = output
         while len(tensor.inputs) == 1 and tensor.inputs[0].op in _SATURATING:
             tensor = tensor.inputs[0].inputs[0]
-        if len(tensor.inputs) == 1 and not any(tensor is one for one in model.graph.outputs):
-            found.append(tensor.name)
-    return list(dict.fromkeys(found))
+        found[output.name] = tensor.name if len(tensor.inputs) == 1 else output.name
+    return found
 
 
 _SATURATING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh", "Identity"})

@@ -39,8 +39,12 @@ class Cut:
         return part, wanted
 
 
-def cut(model: Model, values: Sequence[tuple[Value, np.dtype, int]]) -> Cut:
-    """Cut a model at values of its main graph, each given with the type and rank of its float form."""
+def cut(model: Model, values: Sequence[tuple[Value, np.dtype, int]], *, rounded: bool = False) -> Cut:
+    """Cut a model at values of its main graph, each given with the type and rank of its float form.
+
+    rounded: what reads a value behind its DequantizeLinear reads what is fed as codes of this value would hold it; else
+    it reads what is fed as it is, and the rounding counts as an error of the layer that makes the value.
+    """
     copy = model.copy()
     graph, names = copy.graph, Names(copy.graph)
     sort_nodes(graph)
@@ -56,23 +60,49 @@ def cut(model: Model, values: Sequence[tuple[Value, np.dtype, int]]) -> Cut:
         graph.inputs.append(given)
         fed[id(value)], stands[id(given)] = given.name, id(value)
         own = {id(n) for name in forms for n in tensors[name].inputs if n.op in {"QuantizeLinear", "DequantizeLinear"}}
-        for name in value.floats:
-            replace_uses(tensors[name], given, lambda n, own=own: id(n) not in own)  # type: ignore[misc]
+        feeder = _Feeder(graph, names, given, own)
         for codes in value.codes:
-            _feed_codes(graph, tensors[codes.name], codes, given, own, names)
+            feeder.codes(tensors[codes.name], codes)
+        for name in value.floats:
+            feeder.floats(tensors[name], value.codes[0] if rounded and value.codes and name != value.made else None)
     sort_nodes(graph)
     return Cut(copy, fed, {id(v): _needs(tensors[v.seen], stands) for v, _, _ in values})
 
 
-def _feed_codes(graph: Graph, tensor: Tensor, codes: Codes, given: Variable, own: set[int], names: Names) -> None:
-    """Let what reads the codes themselves read codes of what is fed."""
-    if all(id(n) in own for n in tensor.outputs):
-        return
-    rounded = Variable(names.take(f"{given.name}_q"), codes.zero.dtype)
-    scale, zero = names.constant(f"{given.name}_scale", codes.scale), names.constant(f"{given.name}_zero", codes.zero)
-    attrs = {"axis": codes.axis} if codes.scale.size > 1 else {}
-    replace_uses(tensor, rounded, lambda n: id(n) not in own)
-    graph.nodes.append(Node("QuantizeLinear", names.take("fed"), attrs, [given, scale, zero], [rounded]))
+@dataclass(frozen=True)
+class _Feeder:
+    """Lets the readers of one value read what is fed."""
+
+    graph: Graph
+    names: Names
+    given: Variable
+    own: set[int]
+    """Ids of the Q/DQ nodes between the forms of the value."""
+
+    def floats(self, tensor: Tensor, codes: Codes | None) -> None:
+        """Those of a float form. codes: by which the value is to be rounded first."""
+        if not all(id(n) in self.own for n in tensor.outputs):
+            source: Tensor = self.given
+            if codes is not None:
+                source = Variable(self.names.take(f"{self.given.name}_dq"), self.given.dtype, self.given.shape)
+                self._node("DequantizeLinear", self._quantized(codes), codes, source)
+            replace_uses(tensor, source, lambda n: id(n) not in self.own)
+
+    def codes(self, tensor: Tensor, codes: Codes) -> None:
+        """Those that read the codes themselves."""
+        if not all(id(n) in self.own for n in tensor.outputs):
+            replace_uses(tensor, self._quantized(codes), lambda n: id(n) not in self.own)
+
+    def _quantized(self, codes: Codes) -> Tensor:
+        out = Variable(self.names.take(f"{self.given.name}_q"), codes.zero.dtype)
+        self._node("QuantizeLinear", self.given, codes, out)
+        return out
+
+    def _node(self, op: str, source: Tensor, codes: Codes, out: Tensor) -> None:
+        scale = self.names.constant(f"{self.given.name}_scale", codes.scale)
+        zero = self.names.constant(f"{self.given.name}_zero", codes.zero)
+        attrs = {"axis": codes.axis} if codes.scale.size > 1 else {}
+        self.graph.nodes.append(Node(op, self.names.take("fed"), attrs, [source, scale, zero], [out]))
 
 
 def _keep_what_makes(graph: Graph, names: set[str]) -> None:

@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 
 from zc.ir.edit import detach, sort_nodes, sweep
-from zc.ir.graph import Array, Constant, Node, Tensor, Variable, attribute, fixed_value
+from zc.ir.graph import Array, Constant, Node, Tensor, Variable, attribute, describe, fixed_value
 from zc.ir.match import Matching
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
@@ -99,8 +99,12 @@ class Layer:
     """Its operators, joined by `+`; empty for an input of the model."""
     node: str
     """The name of the operator with a weight, else of the last one."""
+    nodes: tuple[str, ...]
+    """How messages name its operators, in their order."""
     reads: tuple[Pair, ...]
     """The known values that it starts from."""
+    channel: int = -1
+    """Axis of what it makes that is the channel."""
 
 
 @dataclass(frozen=True)
@@ -161,11 +165,13 @@ def layer_of(pair: Pair, known: Mapping[int, Pair]) -> Layer:
                 queue.extend(fresh)
     nodes.reverse()
     if not nodes:
-        return Layer("", pair.a.label, ())
+        return Layer("", pair.a.label, (), ())
     weighted = [n for n in nodes if any(_is_matrix(t) for t in n.inputs)]
     ops = [n.op for n in nodes] if len(nodes) < 4 else [nodes[0].op, "...", nodes[-1].op]
     main = (weighted or nodes[-1:])[0]
-    return Layer("+".join(ops), main.name or main.outputs[0].name, tuple(reads.values()))
+    names = tuple(describe(n) for n in nodes)
+    channel = 1 if any(n.op in {"Conv", "ConvTranspose"} for n in nodes) else -1
+    return Layer("+".join(ops), main.name or main.outputs[0].name, names, tuple(reads.values()), channel)
 
 
 class _View:
