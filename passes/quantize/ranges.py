@@ -31,10 +31,9 @@ MOST_LEVELS = 1024
 """Codes up to which `entropy` means something: finer ones than the bins of a sketch lose nothing that it shows."""
 Span = tuple[float, float]
 """Powers of two about a number that are searched, up and down, and how far from one to the next."""
-FINE: tuple[Span, ...] = ((0.25, 1 / 16), (1 / 16, 1 / 64))
-WHOLE: tuple[Span, ...] = ((10, 0.25), *FINE)
+NEAR: tuple[Span, ...] = ((0.5, 1 / 8), (1 / 8, 1 / 32))
+WHOLE: tuple[Span, ...] = ((10, 0.5), *NEAR)
 """A range may be a thousandth of what was seen: then it still spans hundreds of bins."""
-NEAR: tuple[Span, ...] = ((1, 0.25), *FINE)
 
 
 @dataclass(frozen=True)

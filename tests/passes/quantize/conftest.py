@@ -41,6 +41,24 @@ class Rows:
         yield b""
 
 
+@dataclass(frozen=True)
+class Feeds:
+    """Whole feeds, which may differ in shape."""
+
+    feeds: list[dict[str, Any]]
+    whole: bool = True
+
+    @property
+    def count(self) -> int:
+        return len(self.feeds)
+
+    def read(self, start: int, stop: int) -> dict[str, Any]:
+        return self.feeds[start]
+
+    def fingerprint(self, start: int, stop: int) -> Iterator[bytes]:
+        yield b""
+
+
 def samples_for(model: Model, arrays: dict[str, Any]) -> Samples:
     rows = Rows(arrays)
     batch = batching(model.inputs).size
@@ -123,6 +141,16 @@ def quantize_model(tmp_path: Path) -> Callable[..., Quantised]:
 @pytest.fixture
 def quantize(quantize_model: Callable[..., Quantised]) -> Callable[..., Quantised]:
     return lambda text, arrays=None, **options: quantize_model(fill(text), arrays, **options)
+
+
+@pytest.fixture
+def samples_of() -> Callable[[Model, dict[str, Any]], Samples]:
+    return samples_for
+
+
+@pytest.fixture
+def feeds_of() -> Callable[[Model, list[dict[str, Any]]], Samples]:
+    return lambda model, feeds: Samples(model.inputs, Feeds(feeds), "feeds", 0, len(feeds))
 
 
 @pytest.fixture
