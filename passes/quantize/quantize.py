@@ -11,7 +11,7 @@ from zc.passes.quantize.form import Form
 from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_raised
 from zc.passes.quantize.select import float_filter
-from zc.passes.quantize.workshop import Built, Workshop
+from zc.passes.quantize.workshop import Built, KeepFloat, Workshop
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 
@@ -62,21 +62,11 @@ class Quantize(Pass):
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Quantise the model in place. ZcError when samples, options or model make it impossible."""
         result = PassResult(changed=False)
-        present = next((n for s in model.scopes() for n in s.nodes if is_quantised(n.op)), None)
-        if present is not None:
-            result.declined(describe(present), f"the model is already quantised ({present.op}); give the float model")
+        prepared = self.prepare(model, ctx, result)
+        if prepared is None:
             return result
-        keep_float = float_filter(model, self.skip, self.only)
-        workshop = Workshop(model, ctx)
-        places = workshop.places(keep_float)
-        if not any(one.sites or one.lookups for one in places):
-            tell_placement(result, model, places, ctx.target)
-            result.declined(model.name, "nothing to quantise: no weighted operator that could run in integers")
-            return result
-        if workshop.raise_opset(ctx.target.min_opset):
-            result.info(model.name, f"opset raised to {ctx.target.min_opset}, the first with per-channel Q/DQ")
-        keep_float, unfused = fusing(workshop, self._form(), keep_float)
-        built = workshop.build(self._form(), keep_float)
+        workshop, keep_float, unfused = prepared
+        built = workshop.build(self.form(), keep_float)
         result.notes += built.told.notes
         tell_placement(result, built.model, built.places, ctx.target)
         tell_raised(result, built)
@@ -87,7 +77,29 @@ class Quantize(Pass):
         result.changed = True
         return result
 
-    def _form(self) -> Form:
+    def prepare(self, model: Model, ctx: Context, result: PassResult) -> tuple[Workshop, KeepFloat, int] | None:
+        """What is to be built from, what stays float, and how many layers do because the target would run them so.
+
+        None where nothing can be quantised; the reason is in the result.
+        """
+        present = next((n for s in model.scopes() for n in s.nodes if is_quantised(n.op)), None)
+        if present is not None:
+            result.declined(describe(present), f"the model is already quantised ({present.op}); give the float model")
+            return None
+        keep_float = float_filter(model, self.skip, self.only)
+        workshop = Workshop(model, ctx)
+        places = workshop.places(keep_float)
+        if not any(one.sites or one.lookups for one in places):
+            tell_placement(result, model, places, ctx.target)
+            result.declined(model.name, "nothing to quantise: no weighted operator that could run in integers")
+            return None
+        if workshop.raise_opset(ctx.target.min_opset):
+            result.info(model.name, f"opset raised to {ctx.target.min_opset}, the first with per-channel Q/DQ")
+        keep_float, unfused = fusing(workshop, self.form(), keep_float)
+        return workshop, keep_float, unfused
+
+    def form(self) -> Form:
+        """The settings of the options."""
         return Form(self.method, self.percentile, self.per_channel, self.bias_correct)
 
     def _agreement(self, workshop: Workshop, built: Built) -> dict[str, int | float | str]:

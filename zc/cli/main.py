@@ -14,6 +14,7 @@ COMMANDS = {
     "stats": "Count parameters, MACs, bytes and operators.",
     "eval": "Measure the accuracy of models on data.",
     "compare": "Show where the values inside two models part.",
+    "sensitivity": "Rank layers by what quantising them costs.",
     "bench": "Measure the latency of models side by side.",
     "run": "Run a model on data and write the outputs.",
     "verify": "Compare a quantised model's codes with onnxruntime's.",

@@ -62,6 +62,7 @@ def harms(
     samples: Samples,
     *,
     wanted: Callable[[Layer], bool] = lambda layer: True,
+    rounded: bool = True,
     centred: bool = False,
     threads: int | None = None,
     track: Track = untracked,
@@ -69,7 +70,8 @@ def harms(
     """The harm of each layer of `b`, which computes what the float model `a` does with errors, in the order of `a`.
 
     samples: the first rows are run, as many as can be held and run in bounded time.
-    wanted: which layers to look at. centred: what a layer with a weight adds to the mean of a channel does not count,
+    wanted: which layers to look at. rounded: is the rounding of what a layer reads part of its harm? Else only that of
+    what it makes, so that no rounding counts twice. centred: what a layer adds to the mean of a channel does not count,
     as the biases of the whole model make up for it.
     """
     found = match_values(a, b).pairs
@@ -77,8 +79,15 @@ def harms(
     pairs = [p for p in found if id(p) in sizes and sizes[id(p)].equal]
     known = {id(p.tensor): p for p in pairs}
     layers = [(p, layer) for p in pairs if (layer := layer_of(p, known)).op and wanted(layer)]
-    meter = _Meter(a, b, pairs, sizes, layers, samples, threads, centred)
+    meter = _Meter(a, b, pairs, sizes, layers, samples, _Options(rounded, centred, threads))
     return [meter.harm(pair, layer) for pair, layer in track(layers, "try layers", len(layers))]
+
+
+@dataclass(frozen=True)
+class _Options:
+    rounded: bool
+    centred: bool
+    threads: int | None
 
 
 class _Meter:
@@ -90,17 +99,16 @@ class _Meter:
         sizes: dict[int, Size],
         layers: Sequence[tuple[Pair, Layer]],
         samples: Samples,
-        threads: int | None,
-        centred: bool,
+        options: "_Options",
     ) -> None:
-        self.model, self.sizes, self.threads, self.centred = a.copy(), sizes, threads, centred
+        self.model, self.sizes, self.options, self.threads = a.copy(), sizes, options, options.threads
         sort_nodes(self.model.graph)
         self.ends = list(dict.fromkeys(ends(a).values()))
         tensors = {t.name: t for n in self.model.graph.nodes for t in n.outputs}
         wanted = {*self.ends, *(t.name for t in a.graph.outputs)}
         self.tails = {id(p): _tail(self.model, tensors[p.a.made], wanted) for p, _ in layers}
         self.rows = self._rows(samples, len(layers))
-        self.reference = Reference(a, self.rows, threads)
+        self.reference = Reference(a, self.rows, self.threads)
         self.types: dict[int, np.dtype] = {}
         self.want: dict[str, Array] = {}
         self.held: list[dict[str, Array]] = []
@@ -120,7 +128,8 @@ class _Meter:
 
     def _run(self, a: Model, b: Model, pairs: Sequence[Pair], layers: Sequence[tuple[Pair, Layer]]) -> None:
         """Run the float model, and all layers of the other one on its values."""
-        apart = cut(b, [(p.b, self.sizes[id(p)].dtype, len(self.sizes[id(p)].shapes[1])) for p in pairs], rounded=True)
+        forms = [(p.b, self.sizes[id(p)].dtype, len(self.sizes[id(p)].shapes[1])) for p in pairs]
+        apart = cut(b, forms, rounded=self.options.rounded)
         model, needed = apart.part([p.b for p, _ in layers])
         fed = [p for p in pairs if id(p.b) in needed]
         outside = {name for tail in self.tails.values() for name in tail.reads}
@@ -139,7 +148,7 @@ class _Meter:
             self.made.append({id(p): made[p.b.seen] for p, _ in layers})
             wanted.append({n: values[n] for n in self.ends})
         self.want = joined(wanted)
-        self.shift = {key: error.mean() for key, error in errors.items()} if self.centred else {}
+        self.shift = {key: error.mean() for key, error in errors.items()} if self.options.centred else {}
 
     def _real(self, pair: Pair, seen: Array) -> Array:
         """What a layer of the other model makes, in the float model's terms."""
