@@ -61,12 +61,13 @@ def command(
     from math import isfinite
 
     from zc.cli import tables
-    from zc.cli.gates import missed, points
+    from zc.cli.gates import points
     from zc.cli.options import load_data
     from zc.cli.progress import tracker
     from zc.errors import GateMissed, ZcError
     from zc.ir.model import load
     from zc.measure.evaluate import evaluate_all
+    from zc.measure.gate import missed
 
     allowed = points(max_drop)
     if allowed is not None and len(models) < 2:

@@ -14,9 +14,3 @@ def points(text: str | None, option: str = "--max-drop") -> float | None:
     if not 0 <= value < float("inf"):
         raise ZcError(f"{option} {text}: expected points of the metric that may be lost, as 0.5% or 0.5")
     return value
-
-
-def missed(difference: float, higher_is_better: bool, allowed: float) -> bool:
-    """Is a figure that moved by `difference` worse by more than `allowed`? NaN is always a miss."""
-    drop = -difference if higher_is_better else difference
-    return not drop <= allowed

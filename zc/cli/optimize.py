@@ -1,9 +1,8 @@
 """What `zc opt` does, step by step; apart from `opt` so that `--help` need not import it."""
 
 import json
-import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -12,7 +11,7 @@ from rich.markup import escape
 
 from zc.backends import find_target
 from zc.cli import show
-from zc.cli.gates import missed, points
+from zc.cli.gates import points
 from zc.cli.options import load_data, load_plugins
 from zc.cli.progress import tracker
 from zc.cli.speed import measure_speed
@@ -23,12 +22,12 @@ from zc.execute import Runner
 from zc.figures import size_text
 from zc.ir.files import Replacement, real_target
 from zc.ir.model import Model, load, write_atomically
+from zc.measure.gate import AccuracyGate
 from zc.measure.weights import disk_bytes
 from zc.pipeline.base import Context
 from zc.pipeline.manager import Hook, PassFailed, PassRun, Report, Verify, run_pipeline
 from zc.pipeline.provenance import Provenance, file_sha256
 from zc.pipeline.spec import Pipeline, effective, named_pipelines, parse
-from zc.track import Track
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,18 @@ def optimize(options: Options) -> None:
     size = disk_bytes(model)
     samples = None if options.data is None else load_data(model.inputs, options.data, options.rows, options.prep)
     _unused_data(options)
-    gate = None if options.eval_data is None else _gate_samples(options, model)
+    judged = None if options.eval_data is None else _judged_samples(options, model)
     if not options.quiet:
         out.print(f"[bold]{escape(model.name)}[/] -> {steps}" + (f"; samples: {samples.origin}" if samples else ""))
     notes = samples.notes if samples else ()
-    for note in dict.fromkeys((*notes, *(gate.notes if gate else ()))):
+    for note in dict.fromkeys((*notes, *(judged.notes if judged else ()))):
         out.print(f"  [yellow]note[/] {escape(note)}")
-    original = model.copy() if gate is not None else None
+    gate = None
+    if judged is not None:
+        gate = AccuracyGate(model.copy(), judged, options.metric, drop, options.label_offset)
     with tracker(options.quiet) as track:
         ctx = Context(find_target(options.target), samples, options.seed, track)
+        ctx.gate = replace(gate, track=track) if gate is not None and drop is not None else None
         hooks = _hooks(options, steps, out)
         try:
             report = run_pipeline(
@@ -104,9 +106,9 @@ def optimize(options: Options) -> None:
     show.summary(out, report)
     _provenance(options, report, ctx, source, plugins).write(model)
     score = None
-    if gate is not None and original is not None:
+    if gate is not None:
         with tracker(options.quiet) as track:
-            score = _evaluate(options, original, model, gate, drop, track, out)
+            score = _evaluate(replace(gate, track=track), model, out)
     if output is not None:
         _write(model, output, options.external_data, report.total is not None)
         speed = _speed(options, ctx, model, report, out)
@@ -144,7 +146,7 @@ def _unused_data(options: Options) -> None:
             raise ZcError("--eval-rows, --label-key and --label-offset speak of samples, but --eval DATA is not given")
 
 
-def _gate_samples(options: Options, model: Model) -> Samples:
+def _judged_samples(options: Options, model: Model) -> Samples:
     assert options.eval_data is not None
     return load_data(model.inputs, options.eval_data, options.eval_rows, options.prep, options.label_key)
 
@@ -200,29 +202,16 @@ def _provenance(options: Options, report: Report, ctx: Context, source: Path, pl
     )
 
 
-def _evaluate(
-    options: Options, original: Model, model: Model, gate: Samples, drop: float | None, track: Track, out: Console
-) -> str:
+def _evaluate(gate: AccuracyGate, model: Model, out: Console) -> str:
     """The metric before and after, as a line. GateMissed when it dropped more than allowed."""
-    from zc.measure.evaluate import compare
-
-    result = compare(
-        original, model, gate, options.metric, reference=original, label_offset=options.label_offset, track=track
-    )
-    before, after = result.a, result.b
-    for text in dict.fromkeys((*before.notes, *after.notes)):
+    verdict = gate(model)
+    for text in verdict.notes:
         out.print(f"  [yellow]note[/] {escape(text)}")
-    sure = "" if result.difference.error is None else f" +- {result.difference.error:.2g}"
-    line = (
-        f"{options.metric} {before.value:.4g} -> {after.value:.4g} {after.unit} ({result.difference.value:+.2f}{sure})"
-    )
-    if drop is not None and not math.isfinite(before.value):
-        raise ZcError(
-            f"--max-drop: {options.metric} of the original is {before.value}; gate on agree or a labelled metric"
+    if not verdict.passed:
+        raise GateMissed(
+            f"{verdict.line}: dropped by {verdict.drop:.2f}, at most {gate.allowed:g} was allowed; nothing was written"
         )
-    if drop is not None and missed(result.difference.value, after.higher_is_better, drop):
-        raise GateMissed(f"{line}: dropped by {result.drop:.2f}, at most {drop:g} was allowed; nothing was written")
-    return line
+    return verdict.line
 
 
 def _write(model: Model, output: Path, external: bool, proven: bool) -> None:

@@ -31,7 +31,7 @@ def replay(path: str, source: str | None, calib: str | None, output: str | None,
         click.echo(f"zc: note: made with zc {how.version}, this is {__version__}", err=True)
     with tracker() as track:
         ctx = Context(find_target(how.target), samples, how.seed, track)
-        run_pipeline(model, how.pipeline, ctx, verify="structure")
+        run_pipeline(model, how.effective or how.pipeline, ctx, verify="structure")
     how.write(model)
     if output is not None:
         model.save(output)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from zc.data import Samples
 from zc.ir.model import Model
+from zc.measure.gate import Gate
 from zc.target import Target
 from zc.track import Track, untracked
 
@@ -61,6 +62,8 @@ class Context:
     threads: int | None = None
     original: Model | None = None
     """The model as it came in."""
+    gate: Gate | None = None
+    """What the result of the pipeline must pass; a pass that can trade something for accuracy asks it."""
     loud: list[Note] = field(default_factory=list)
     """Notes that are not of one pass; the manager shows them once."""
 
