@@ -9,7 +9,7 @@ from zc.ir.model import Model
 from zc.passes.quantize.check import fusing
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.ranges import Method
-from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_raised
+from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_raised, tell_samples
 from zc.passes.quantize.select import float_filter
 from zc.passes.quantize.workshop import Built, KeepFloat, Workshop
 from zc.pipeline.base import Context, Pass, PassResult
@@ -95,6 +95,7 @@ class Quantize(Pass):
             return None
         if workshop.raise_opset(ctx.target.min_opset):
             result.info(model.name, f"opset raised to {ctx.target.min_opset}, the first with per-channel Q/DQ")
+        tell_samples(result, ctx.need_samples(model))
         keep_float, unfused = fusing(workshop, self.form(), keep_float)
         return workshop, keep_float, unfused
 

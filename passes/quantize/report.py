@@ -1,5 +1,7 @@
 """What the user hears of a quantised model: figures, and what stayed float and why."""
 
+from zc.data import Samples
+from zc.data.summary import summarise
 from zc.ir.graph import describe
 from zc.ir.model import Model
 from zc.measure.agreement import Agreement
@@ -23,6 +25,13 @@ def figures(built: Built, unfused: int) -> dict[str, int | float | str]:
         "tables_in_integers": sum(len(one.lookups) for one in built.places),
         "biases_corrected": built.corrected,
     }
+
+
+def tell_samples(result: PassResult, samples: Samples) -> None:
+    """Warn of samples that are too few, too alike or damaged. What is synthetic was made as it should be."""
+    if not samples.synthetic:
+        for complaint in summarise(samples).complaints():
+            result.warn(samples.name, complaint)
 
 
 def tell_placement(result: PassResult, model: Model, places: list[Placement], target: Target) -> None:

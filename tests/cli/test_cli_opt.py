@@ -122,6 +122,15 @@ def test_a_missed_gate_writes_nothing(zc, tmp_path: Path, out: Path) -> None:
     assert out.read_bytes() == b"precious"
 
 
+def test_samples_that_differ_from_those_of_the_gate_are_warned_of(zc, tmp_path: Path) -> None:
+    with np.load(CALIB) as file:
+        np.savez(tmp_path / "scaled.npz", **{name: file[name] / 100 for name in file.files})
+    test = GOLDEN / "digits_test.npz"
+    options = ("-p", "quantize", "--eval", test, "--no-bench", "-o", tmp_path / "out.onnx")
+    assert "lie outside of what calibration saw" in zc("opt", DIGITS, *options, "--calib", tmp_path / "scaled.npz").err
+    assert "calibration saw" not in zc("opt", DIGITS, *options, "--calib", CALIB).err
+
+
 def test_json_holds_every_pass(zc, tmp_path: Path) -> None:
     zc("opt", DIGITS, "-p", "clean", "-o", tmp_path / "o.onnx", "--json", tmp_path / "r.json")
     report = json.loads((tmp_path / "r.json").read_text())

@@ -17,6 +17,7 @@ from zc.cli.progress import tracker
 from zc.cli.speed import measure_speed
 from zc.cli.tables import json_text
 from zc.data import Samples
+from zc.data.summary import drift_between
 from zc.errors import GateMissed, ZcError
 from zc.execute import Runner
 from zc.figures import size_text
@@ -83,6 +84,8 @@ def optimize(options: Options) -> None:
     notes = samples.notes if samples else ()
     for note in dict.fromkeys((*notes, *(judged.notes if judged else ()))):
         out.print(f"  [yellow]note[/] {escape(note)}")
+    for line in drift_between(samples, judged) if samples and judged else ():
+        out.print(f"  [yellow]warning[/] {escape(line)}")
     gate = None
     if judged is not None:
         gate = AccuracyGate(model.copy(), judged, options.metric, drop, options.label_offset)

@@ -144,6 +144,12 @@ def test_an_old_operator_set_is_raised(quantize):
     assert q.runs().count("QLinearConv") == 2
 
 
+def test_samples_that_are_all_the_same_are_warned_of(quantize):
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    notes = quantize(HEAD + TWO, {"x": np.repeat(x, 32, axis=0)}).result.notes
+    assert any(note.kind == "warning" and note.what.startswith("all 32 rows are the same") for note in notes)
+
+
 IF = """
 <ir_version: 8, opset_import: ["" : 17]>
 g (float[N,8] x, bool c) => (float[N,4] y) <float[8,8] w> {
