@@ -7,7 +7,7 @@ import numpy as np
 
 from zc.data import Samples
 from zc.execute import Runner
-from zc.ir.graph import Array, Tensor
+from zc.ir.graph import Array, Constant, Tensor
 from zc.ir.model import Model
 from zc.measure.tensor_error import decibels
 
@@ -16,65 +16,123 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of all outputs together."""
+    """Of one value, or of the worst of several."""
 
     share: float
-    """The lowest of the outputs. With classes: rows with the same class; else 1 - squared error / variance, >= 0."""
+    """With classes: rows with the same class; else 1 - `noise`, at least 0; of integers: those that are equal."""
     sqnr: float
-    """Signal to noise in dB of the output with the lowest share."""
+    """Signal to noise, in dB."""
+    noise: float = 0.0
+    """Squared error over variance."""
+    classes: bool = False
+    """Is it a choice among classes?"""
 
 
 class Reference:
-    """What the original says on some rows."""
+    """What the original says on some rows: its outputs, or what is behind outputs that hang on a choice.
+
+    How many boxes a detector finds, and in which order, turns on the last digit of a score: such outputs are not
+    compared, but the scores and boxes that were chosen from (`compared`).
+    """
 
     def __init__(self, model: Model, samples: Samples, threads: int | None = None) -> None:
         """Run the original."""
         self._samples, self._threads = samples, threads
+        self.names = compared(model)
         self.want = self._outputs(model)
-        ends = {t.name: t for t in model.graph.outputs}
+        outputs = {t.name: t for t in model.graph.outputs}
         inner = set(before_saturation(model))
-        self.classes = {k for k, v in self.want.items() if _chooses(v, ends[k], inner)}
+        self.classes = {k for k, v in self.want.items() if k in outputs and _chooses(v, outputs[k], inner)}
 
     def agreement(self, model: Model) -> Agreement:
-        """Of a model with the same inputs and outputs."""
+        """Of a model with the same inputs and outputs: of the value that suffers most."""
         found = self.by_output(model).values()
         return min(found, key=lambda a: (a.share, a.sqnr), default=Agreement(1.0, float("inf")))
 
     def by_output(self, model: Model) -> dict[str, Agreement]:
-        """The same, of each output with floats."""
+        """The same, of each value that is compared."""
         return self.judge(self._outputs(model))
 
     def judge(self, got: Mapping[str, Array]) -> dict[str, Agreement]:
-        """The same, of outputs that were made on the same rows."""
-        return {name: self._one(name, got[name], want) for name, want in self.want.items()}
+        """The same, of values that were made on the same rows."""
+        return {name: self._one(name, got[name], want) for name, want in self.want.items() if name in got}
 
     def _one(self, name: str, got: Array, want: Array) -> Agreement:
-        if got.shape != want.shape or not np.isfinite(got).all():
-            return Agreement(0.0, -np.inf)
-        noise = float(np.square(got - want).sum())
-        sqnr = decibels(float(np.square(want).sum()), noise)
+        if got.shape != want.shape:
+            return Agreement(0.0, -np.inf, np.inf)
+        if want.dtype.kind != "f":
+            share = float((got == want).mean()) if want.size else 1.0
+            return Agreement(share, np.inf if share == 1 else 0.0, 1 - share)
+        fine = np.isfinite(want)
+        if not np.isfinite(got[fine]).all():
+            return Agreement(0.0, -np.inf, np.inf)
+        signal = np.where(fine, want, 0)
+        error = np.where(fine, got, 0) - signal
+        squared = float(np.square(error).sum())
+        spread = float(np.square(signal - signal.mean(axis=0)).sum()) if want.ndim else 0.0
+        sqnr = decibels(float(np.square(signal).sum()), squared)
+        noise = squared / max(spread, 1e-30) if squared else 0.0
         if name in self.classes:
-            return Agreement(float((got.argmax(axis=-1) == want.argmax(axis=-1)).mean()), sqnr)
-        spread = float(np.square(want - want.mean(axis=0)).sum())
-        return Agreement(max(0.0, 1 - noise / max(spread, 1e-30)), sqnr)
+            return Agreement(float((got.argmax(axis=-1) == want.argmax(axis=-1)).mean()), sqnr, noise, classes=True)
+        return Agreement(max(0.0, 1 - noise), sqnr, noise)
 
     def _outputs(self, model: Model) -> dict[str, Array]:
-        runner = Runner(model, threads=self._threads)
+        made = {t.name for n in model.graph.nodes for t in n.outputs}
+        runner = Runner(model, outputs=[name for name in self.names if name in made] or None, threads=self._threads)
         return joined(runner.run(feed) for feed in self._samples.batches(BATCH))
 
 
 def joined(batches: Iterable[dict[str, Array]]) -> dict[str, Array]:
-    """Float outputs of all rows; those whose other axes vary are looked at flat."""
+    """Numbers of all rows, floats in double precision; those whose other axes vary are looked at flat."""
     parts: dict[str, list[Array]] = {}
     for batch in batches:
         for name, value in batch.items():
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-                parts.setdefault(name, []).append(value.astype(np.float64))
+            if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+                parts.setdefault(name, []).append(value.astype(np.float64) if value.dtype.kind == "f" else value)
     result = {}
     for name, values in parts.items():
         same = values[0].ndim > 0 and len({v.shape[1:] for v in values}) == 1
         result[name] = np.concatenate(values if same else [v.reshape(1, -1) for v in values], axis=0 if same else 1)
     return result
+
+
+def compared(model: Model) -> list[str]:
+    """The outputs; instead of one that hangs on a choice (the best of something), what was chosen from."""
+    found: dict[str, None] = {}
+    for output in model.graph.outputs:
+        before = _before_choice(output)
+        found.update(dict.fromkeys(before or [output.name]))
+    return list(found)
+
+
+def _before_choice(output: Tensor) -> list[str]:
+    """The values that are chosen from on the way to an output; none if nothing is."""
+    queue, seen, before, chosen = [output], {id(output)}, [], False
+    for tensor in queue:
+        node = tensor.inputs[0] if len(tensor.inputs) == 1 else None
+        if node is None or node.op not in _CHOOSING | _MOVING:
+            before.append(tensor)
+            continue
+        chosen |= node.op in _CHOOSING
+        data = [t for t in node.inputs if not isinstance(t, Constant) and t.name and id(t) not in seen]
+        seen.update(id(t) for t in data)
+        queue += data
+    floats = [t.name for t in before if t.inputs and np.dtype(t.dtype or np.float32).kind == "f"]
+    return floats if chosen else []
+
+
+_CHOOSING = frozenset(
+    {
+        *("ArgMax", "ArgMin", "TopK", "NonMaxSuppression", "NonZero", "Greater", "GreaterOrEqual", "Less"),
+        *("LessOrEqual", "Equal", "Round", "Floor", "Ceil", "Sign"),
+    }
+)
+_MOVING = frozenset(
+    {
+        *("Gather", "GatherND", "GatherElements", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose", "Slice"),
+        *("Concat", "Split", "Identity", "Cast", "Not", "And", "Or", "Where", "ReduceMax", "Expand"),
+    }
+)
 
 
 def _chooses(values: Array, tensor: Tensor, inner: set[str]) -> bool:

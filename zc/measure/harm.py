@@ -19,7 +19,7 @@ from zc.ir.edit import needs, sort_nodes
 from zc.ir.graph import Array, Constant, Node, Tensor
 from zc.ir.model import Model
 from zc.ir.part import part_model
-from zc.measure.agreement import BATCH, Reference, ends, joined
+from zc.measure.agreement import BATCH, Reference, compared, ends, joined
 from zc.measure.compare_alone import cut
 from zc.measure.compare_probe import Reader, Size, probe
 from zc.measure.compare_values import Layer, Pair, layer_of, match_values
@@ -103,9 +103,10 @@ class _Meter:
     ) -> None:
         self.model, self.sizes, self.options, self.threads = a.copy(), sizes, options, options.threads
         sort_nodes(self.model.graph)
-        self.ends = list(dict.fromkeys(ends(a).values()))
+        last = ends(a)
+        self.ends = list(dict.fromkeys(last.get(name, name) for name in compared(a)))
         tensors = {t.name: t for n in self.model.graph.nodes for t in n.outputs}
-        wanted = {*self.ends, *(t.name for t in a.graph.outputs)}
+        wanted = {*self.ends, *compared(a)}
         self.tails = {id(p): _tail(self.model, tensors[p.a.made], wanted) for p, _ in layers}
         self.rows = self._rows(samples, len(layers))
         self.reference = Reference(a, self.rows, self.threads)
@@ -170,9 +171,11 @@ class _Meter:
                 result |= runner.run(feed)
             batches.append(result)
         got = joined(batches)
-        noise = max((self._noise(name, got[name]) for name in self.ends if name in got), default=0.0)
         outputs = {name: got.get(name, want) for name, want in self.reference.want.items()}
         share = min((one.share for one in self.reference.judge(outputs).values()), default=1.0)
+        floats = [name for name, want in self.want.items() if want.dtype.kind == "f"]
+        noise = max((self._noise(name, got[name]) for name in floats if name in got), default=0.0)
+        noise = noise if floats else 1 - share
         return Harm(layer.node, layer.nodes, layer.op, pair.a.label, noise, share)
 
     def _noise(self, name: str, got: Array) -> float:
