@@ -14,5 +14,6 @@ BUILTIN: dict[str, str] = {
     "tailor": "zc.passes.tailor.tailor",
     "prune": "zc.passes.prune.prune",
     "quantize": "zc.passes.quantize.quantize",
+    "quantize-dynamic": "zc.passes.quantize.quantize_dynamic",
 }
 """Pass name -> module that registers it."""

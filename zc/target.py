@@ -38,6 +38,10 @@ class Target:
     """Operators that pick rows of a constant table, which may hold codes (embeddings)."""
     float_ops: dict[str, str] = field(default_factory=dict)
     """Operators that stay float although one might expect an int8 form, and why."""
+    dynamic_ops: frozenset[str] = frozenset()
+    """Operators with int8 kernels that take the range of what they read when they run."""
+    float_dynamic_ops: dict[str, str] = field(default_factory=dict)
+    """Operators that stay float although such a kernel exists, and why."""
     min_opset: int = 13
     """Lowest default opset that its Q/DQ form needs (13: per-channel)."""
     integer_runtime_ops: frozenset[str] = frozenset()

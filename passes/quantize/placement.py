@@ -21,13 +21,11 @@ import onnx_graphsurgeon as gs
 
 from zc.ir.graph import Graph, Node, Tensor, attribute, describe, fixed_value
 from zc.passes.quantize.sites import Site, match_site
+from zc.passes.quantize.tables import picks_rows, table_reason
 from zc.target import Target
 
 Bounds = tuple[float, float]
 FREE: Bounds = (-np.inf, np.inf)
-
-SMALLEST_TABLE = 1024
-"""Elements below which an embedding table stays float."""
 
 
 @dataclass(eq=False)
@@ -282,12 +280,12 @@ class _Placer:
         """Gathers of rows of a table that is worth storing as int8 and that nothing else reads."""
         found = []
         for node in self.nodes:
-            if node.op in self.target.lookup_ops and node.standard and id(node) not in self.float_because:
-                table = fixed_value(node.inputs[0], self.top)
-                if table is not None and table.dtype == np.float32 and table.ndim > 1 and table.size >= SMALLEST_TABLE:
-                    rows = attribute(node, "axis", 0) == 0 and bool(np.isfinite(table).all())
-                    if rows and all(n.op in self.target.lookup_ops for n in node.inputs[0].outputs):
-                        found.append(node)
+            if id(node) not in self.float_because and picks_rows(node, self.top, self.target):
+                why = table_reason(node)
+                if why is None:
+                    found.append(node)
+                else:
+                    self.declined.append((describe(node), f"{node.op} stays float: {why}"))
         return found
 
     # ---- reasons

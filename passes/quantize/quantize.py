@@ -4,24 +4,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from zc.errors import ZcError
-from zc.ir.graph import describe
 from zc.ir.model import Model
 from zc.passes.quantize.check import fusing
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.ranges import Method
+from zc.passes.quantize.refuse import refusal
 from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_raised, tell_samples
 from zc.passes.quantize.select import float_filter
 from zc.passes.quantize.workshop import Built, KeepFloat, Workshop
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
-
-QUANTISED_OPS = frozenset(
-    {
-        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"),
-        *("QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulNBits"),
-    }
-)
-"""Operators of quantised models, beside those whose name begins with QLinear."""
 
 
 @register
@@ -82,9 +74,9 @@ class Quantize(Pass):
 
         None where nothing can be quantised; the reason is in the result.
         """
-        present = next((n for s in model.scopes() for n in s.nodes if is_quantised(n.op)), None)
-        if present is not None:
-            result.declined(describe(present), f"the model is already quantised ({present.op}); give the float model")
+        refused = refusal(model)
+        if refused is not None:
+            result.declined(*refused)
             return None
         keep_float = float_filter(model, self.skip, self.only)
         workshop = Workshop(model, ctx)
@@ -111,8 +103,3 @@ class Quantize(Pass):
             "agreement": round(found.share, 4),
             "sqnr_db": round(found.sqnr, 2),
         }
-
-
-def is_quantised(op: str) -> bool:
-    """Is it an operator of a quantised model?"""
-    return op in QUANTISED_OPS or op.startswith("QLinear")

@@ -8,12 +8,14 @@ from zc.ir.model import Model
 from zc.passes.patterns import first_match, require_matches
 
 
-def float_filter(model: Model, skip: tuple[str, ...], only: tuple[str, ...]) -> Callable[[Node], str | None]:
+def float_filter(
+    model: Model, skip: tuple[str, ...], only: tuple[str, ...], name: str = "quantize"
+) -> Callable[[Node], str | None]:
     """A function that gives the reason why the user wants a node float, or None.
 
-    skip: nodes that match stay float. only: if given, nodes that match none stay float. A pattern is compared with the
-    node's name, its operator and the names of its outputs; * and ? stand for anything. ZcError for one that matches no
-    node of the model, with the nearest name.
+    name: the pass, for the reason. skip: nodes that match stay float. only: if given, nodes that match none stay float.
+    A pattern is compared with the node's name, its operator and the names of its outputs; * and ? stand for anything.
+    ZcError for one that matches no node of the model, with the nearest name.
     """
     known = [word for scope in model.scopes() for node in scope.nodes for word in _words(cast(Node, node))]
     for option, patterns in (("skip", skip), ("only", only)):
@@ -22,9 +24,9 @@ def float_filter(model: Model, skip: tuple[str, ...], only: tuple[str, ...]) -> 
     def keep_float(node: Node) -> str | None:
         skipped = first_match(_words(node), skip)
         if skipped is not None:
-            return f"quantize:skip={skipped}"
+            return f"{name}:skip={skipped}"
         if only and first_match(_words(node), only) is None:
-            return "not in quantize:only"
+            return f"not in {name}:only"
         return None
 
     return keep_float

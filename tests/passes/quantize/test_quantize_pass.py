@@ -78,7 +78,7 @@ def test_an_output_that_is_a_sequence_is_no_obstacle(quantize):
 def test_a_half_precision_model_says_so(quantize):
     q = quantize(HEAD + "(float16[N,4] x) => (float16[N,3] y) <float16[4,3] w> { y = MatMul (x, w) }")
     assert not q.result.changed
-    assert "its weight is float16, not float32" in q.reasons()
+    assert "the weights are float16; give the float32 model" in q.reasons()
 
 
 def test_nan_in_a_weight_is_an_error_that_names_it(quantize_model, graph):
