@@ -13,6 +13,8 @@ BUILTIN: dict[str, str] = {
     "clean": "zc.passes.cleanup.clean",
     "tailor": "zc.passes.tailor.tailor",
     "prune": "zc.passes.prune.prune",
+    "equalize": "zc.passes.quantize.equalize",
+    "smooth": "zc.passes.quantize.smooth",
     "quantize": "zc.passes.quantize.quantize",
     "quantize-dynamic": "zc.passes.quantize.quantize_dynamic",
 }

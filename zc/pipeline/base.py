@@ -94,10 +94,17 @@ class Pass(ABC):
     """Does it keep the numbers? Then the manager proves it on samples."""
     requires: ClassVar[tuple[str, ...]] = ()
     """Pipeline text of passes to run before it unless they have just run."""
+    keeps: ClassVar[tuple[str, ...]] = ()
+    """Names of passes whose work it leaves as it is, so that they need not run again for those that require them."""
     uses_samples: ClassVar[bool] = False
     """Does it read calibration samples?"""
     signature: ClassVar[bool] = False
     """May it change the inputs and outputs of the model?"""
+
+    @property
+    def proven(self) -> bool:
+        """Must the manager prove that the outputs stay? As the class says, unless an option gives exactness up."""
+        return self.exact
 
     @abstractmethod
     def run(self, model: Model, ctx: Context) -> PassResult:

@@ -157,12 +157,12 @@ def _run_one(index: int, one: Pass, model: Model, ctx: Context, verify: Verify, 
     if verify != "off" and result.changed:
         _check_structure(one, model, then)
         if prover is not None:
-            moved = prover.exact(model, one.name) if one.exact else prover.lossy(model)
+            moved = prover.exact(model, one.name) if one.proven else prover.lossy(model)
     return PassRun(
         index=index,
         name=one.name,
         text=step_text(result.chose or one),
-        exact=one.exact,
+        exact=one.proven,
         changed=result.changed,
         seconds=seconds,
         verify_seconds=time.perf_counter() - begin - seconds,

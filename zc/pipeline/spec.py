@@ -10,7 +10,7 @@ the pipeline of that name in the `[pipelines]` table of zc.toml.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,15 +52,25 @@ def step_text(one: Pass) -> str:
 
 
 def effective(pipeline: Pipeline) -> Pipeline:
-    """The pipeline with the passes that others require put before them, unless the pass just before is that one."""
+    """The pipeline with the passes that others require put before them, unless what such a pass did still stands."""
     result: list[Pass] = []
     for one in pipeline.passes:
         for text in one.requires:
             for needed in effective(parse(text)).passes:
-                if not result or result[-1] != needed:
+                if not _stands(needed, result):
                     result.append(needed)
         result.append(one)
     return Pipeline(tuple(result))
+
+
+def _stands(needed: Pass, before: Sequence[Pass]) -> bool:
+    """Has the pass run, and has nothing run behind it but passes that keep what it did?"""
+    for one in reversed(before):
+        if one == needed:
+            return True
+        if needed.name not in one.keeps:
+            return False
+    return False
 
 
 def named_pipelines(start: Path) -> dict[str, str]:
