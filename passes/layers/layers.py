@@ -39,7 +39,7 @@ class Layer:
     @property
     def channels(self) -> int:
         """Number of its outputs."""
-        return int(self.weight.shape[0 if self.convolves or self._transposed else -1])
+        return int(self.weight.shape[0 if self.convolves or self.turned else -1])
 
     @property
     def groups(self) -> int:
@@ -47,27 +47,34 @@ class Layer:
         return int(attribute(self.node, "group", 1)) if self.convolves else 1
 
     @property
-    def _transposed(self) -> bool:
+    def turned(self) -> bool:
+        """Is the weight [outputs, inputs] although it is no convolution's?"""
         return self.node.op == "Gemm" and bool(attribute(self.node, "transB", 0))
 
     def matrix(self) -> Array:
         """The weight as float64 [groups, D, M / groups]."""
-        values = self.weight.values.astype(np.float64)
+        return self.as_matrix(self.weight.values)
+
+    def as_matrix(self, values: Array) -> Array:
+        """An array of the weight's shape (numbers, codes, scales) as float64 [groups, D, M / groups]."""
+        values = values.astype(np.float64)
         if not self.convolves:
-            return (values.T if self._transposed else values)[None]
+            return (values.T if self.turned else values)[None]
         groups = self.groups
         last = np.moveaxis(values, 1, -1)  # [M, window..., C / groups]
         return last.reshape(groups, values.shape[0] // groups, -1).transpose(0, 2, 1)
 
     def set_matrix(self, matrix: Array) -> None:
         """The inverse of `matrix`."""
-        shape, dtype = tuple(self.weight.shape), self.weight.values.dtype
+        self.weight.values = self.from_matrix(matrix).astype(self.weight.values.dtype)
+
+    def from_matrix(self, matrix: Array) -> Array:
+        """The inverse of `as_matrix`: an array of the weight's shape."""
         if not self.convolves:
-            values = matrix[0].T if self._transposed else matrix[0]
-        else:
-            last = matrix.transpose(0, 2, 1).reshape(shape[0], *shape[2:], shape[1])
-            values = np.moveaxis(last, -1, 1)
-        self.weight.values = np.ascontiguousarray(values.astype(dtype))
+            return np.ascontiguousarray(matrix[0].T if self.turned else matrix[0])
+        shape = tuple(self.weight.shape)
+        last = matrix.transpose(0, 2, 1).reshape(shape[0], *shape[2:], shape[1])
+        return np.ascontiguousarray(np.moveaxis(last, -1, 1))
 
     def offset(self) -> Array:
         """The bias as float64 [M]; zeros where it has none."""

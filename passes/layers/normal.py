@@ -51,6 +51,13 @@ class Normal:
         mean = self.gram[:, :-1, -1] / max(self.rows, 1)
         return self.gram[:, :-1, :-1] / max(self.rows, 1) - mean[:, :, None] * mean[:, None, :]
 
+    def moments(self, free: bool) -> Array:
+        """What errors of weights cost, [groups, D, D]: the covariance where a bias is free to make up for means.
+
+        Without a bias means count as well; the shift must be 0 then.
+        """
+        return self.covariance() if free else np.asarray(self.gram[:, :-1, :-1] / max(self.rows, 1))
+
     def shrunk(self) -> Array:
         """The covariance drawn towards its diagonal, the more the fewer rows there are for its size."""
         found = self.covariance()
@@ -97,15 +104,19 @@ CAUTIOUS = 1e-1
 """The ridge where no rows can be held back to choose one."""
 
 
+def choose_ridge(train: Normal, held: Normal, old: Array, free: bool = True) -> float:
+    """The ridge of `RIDGES` with which what `train` teaches does best on the rows held back."""
+    if not held.rows:
+        return CAUTIOUS
+    return min(RIDGES, key=lambda ridge: held.loss(train.solve(old, ridge, free)))
+
+
 def fit(train: Normal, held: Normal, old: Array, free: bool = True) -> tuple[Array, Array]:
     """Weights [groups, D, M] and bias [groups, M] in unshifted inputs; the ridge is the one that held-back rows like.
 
     train, held: sums of two parts of the rows. old: the weights as they are. free: may there be a bias?
     """
-    best = CAUTIOUS
-    if held.rows:
-        best = min(RIDGES, key=lambda ridge: held.loss(train.solve(old, ridge, free)))
-    solution = train.merged(held).solve(old, best, free)
+    solution = train.merged(held).solve(old, choose_ridge(train, held, old, free), free)
     weights = solution[:, :-1]
     bias = solution[:, -1] - (train.shift[:, None] @ weights)[:, 0]
     return weights, bias

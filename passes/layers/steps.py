@@ -7,18 +7,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from zc.data import Samples
 from zc.errors import ZcError
 from zc.execute import Feeds, Runner
 from zc.ir.edit import needs
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable
 from zc.ir.model import Model
 
+MEMORY = 1536 * 2**20
+"""Bytes that held values of two nets may take together."""
+
+BATCH = 32
+AS_WRITTEN = {"session.disable_quant_qdq": "1"}
+"""onnxruntime's setting for a session that computes Q/DQ as it stands."""
+HELD_BACK = 4
+"""One batch in so many chooses the ridge of a fit and does not take part in it."""
+
 
 class Steps:
     """A forward of the main graph of a model in steps; the nodes must be sorted."""
 
     def __init__(self, model: Model, feeds: Sequence[Feeds], threads: int | None = None) -> None:
-        """feeds: batches of rows; they stay in memory."""
+        """feeds: batches of rows; they stay in memory.
+
+        Q/DQ is computed as it is written. Fused, a part could differ from the whole: onnxruntime rounds what a MatMul
+        reads anew where its weight stands behind a DequantizeLinear and its input is not in codes.
+        """
         self.model = model
         self.held: list[dict[str, Array]] = [dict(feed) for feed in feeds]
         self._threads = threads
@@ -46,7 +60,11 @@ class Steps:
         keep = {id(t) for t in wanted}
         gives = [t for key, t in inner.items() if key in keep or self._readers.get(key, 0) > 0]
         self._known.update({id(t): t for t in gives})
-        runner = Runner(_part(self.model, nodes, reads, gives, self.held[0]), threads=self._threads)
+        runner = Runner(
+            _part(self.model, nodes, reads, gives, self.held[0]),
+            threads=self._threads,
+            config={"session.disable_quant_qdq": "1"},
+        )
         for values in self.held:
             values.update(runner.run(values))
         self.forget(keep)
@@ -79,15 +97,39 @@ def _read(node: Node) -> set[int]:
     return {id(t) for t in needs(node) if not isinstance(t, Constant)}
 
 
+_NOTHING = np.zeros(0)
+
+
 def _part(
     model: Model, nodes: list[Node], reads: Sequence[Tensor], gives: Sequence[Tensor], values: dict[str, Array]
 ) -> Model:
     """Some nodes as a model of its own; its nodes are the model's, inputs and outputs stand for them."""
-    for tensor in reads:
-        if not isinstance(values[tensor.name], np.ndarray):
+    for tensor in (*reads, *gives):
+        given = isinstance(values.get(tensor.name, _NOTHING), np.ndarray)
+        if not given or getattr(tensor, "type", "tensor_type") != "tensor_type":
             raise ZcError(f"{model.name}: value '{tensor.name}' is no tensor, so the model cannot run step by step")
     inputs = [Variable(t.name, values[t.name].dtype, [None] * values[t.name].ndim) for t in reads]
     outputs = [Variable(t.name, np.float32 if t.dtype is None else t.dtype) for t in gives]
     graph = Graph(nodes=nodes, inputs=inputs, outputs=outputs, name="part", functions=model.graph.functions)
     graph.opset, graph.import_domains = model.graph.opset, model.graph.import_domains
     return Model(graph, model.path, model.ir_version)
+
+
+def hold(model: Model, sources: Sequence[Tensor], samples: Samples) -> tuple[list[Feeds], int]:
+    """As many batches as may be held while two nets run step by step, and their number of rows."""
+    names = {t.name for t in model.graph.inputs}
+    wanted = sorted({t.name for t in sources} - names)
+    first = next(samples.batches(1))
+    values = Runner(model, outputs=wanted).run(first) if wanted else {}
+    # In either net about three layers' inputs are alive at once.
+    row = sum(v.nbytes for v in first.values()) + 6 * max((v.nbytes for v in values.values()), default=0)
+    rows = min(max(1, MEMORY // max(row, 1)), samples.rows)
+    feeds: list[Feeds] = []
+    taken = 0
+    size = max(1, min(BATCH, rows // (2 * HELD_BACK)))
+    for feed in samples.batches(size):
+        feeds.append(feed)
+        taken += 1 if samples.reader.whole else samples.batch or min(size, samples.rows - taken)
+        if taken >= rows:
+            break
+    return feeds, taken

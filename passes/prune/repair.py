@@ -9,31 +9,22 @@ bias as a part of the same solution.
 original net and its sums.)
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from zc.data import Samples
 from zc.errors import ZcError
-from zc.execute import Feeds, Runner
 from zc.ir.edit import Names
 from zc.ir.graph import Array, Constant, Node, Tensor, describe
 from zc.ir.model import Model
 from zc.passes.layers.layers import Layer, find_layers
 from zc.passes.layers.normal import Normal, fit
 from zc.passes.layers.rows import choose_positions, outputs_of, padding_of, rows_of, values_at
-from zc.passes.layers.steps import Steps
+from zc.passes.layers.steps import HELD_BACK, Steps, hold
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Bools
 from zc.pipeline.base import Context
-
-MEMORY = 1536 * 2**20
-"""Bytes that held values of the original and the pruned net may take together."""
-
-BATCH = 32
-HELD_BACK = 4
-"""One batch in so many chooses the ridge and does not fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,23 +164,3 @@ def _behind(model: Model, groups: Groups, stay: Bools) -> set[int]:
         if id(node) in short or any(id(t) in changed for t in node.inputs):
             changed.update(id(t) for t in node.outputs)
     return changed
-
-
-def hold(model: Model, sources: Sequence[Tensor], samples: Samples) -> tuple[list[Feeds], int]:
-    """As many batches as may be held while two nets run step by step, and their number of rows."""
-    names = {t.name for t in model.graph.inputs}
-    wanted = sorted({t.name for t in sources} - names)
-    first = next(samples.batches(1))
-    values = Runner(model, outputs=wanted).run(first) if wanted else {}
-    # In either net about three layers' inputs are alive at once.
-    row = sum(v.nbytes for v in first.values()) + 6 * max((v.nbytes for v in values.values()), default=0)
-    rows = max(1, MEMORY // max(row, 1))
-    feeds: list[Feeds] = []
-    taken = 0
-    size = max(1, min(BATCH, samples.rows // (2 * HELD_BACK)))
-    for feed in samples.batches(size):
-        feeds.append(feed)
-        taken += 1 if samples.reader.whole else samples.batch or min(size, samples.rows - taken)
-        if taken >= rows:
-            break
-    return feeds, taken

@@ -50,7 +50,7 @@ def fusing(workshop: Workshop, form: Form, keep_float: KeepFloat) -> tuple[KeepF
     def keep(node: Node) -> str | None:
         return found.get(describe(node)) or keep_float(node)
 
-    plain = replace(form, bias_correct=False)
+    plain = replace(form, bias_correct=False, rounding="nearest")
     for _ in range(ROUNDS):
         built = workshop.build(plain, keep)
         unfused = still_float(built.model, built.coded, workshop.ctx.target)

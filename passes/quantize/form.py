@@ -1,8 +1,11 @@
 """Form: the settings with which a model is written in integers."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from zc.passes.quantize.ranges import Method
+
+Rounding = Literal["nearest", "second-order"]
 
 
 @dataclass(frozen=True)
@@ -17,3 +20,5 @@ class Form:
     """One weight scale for each output channel."""
     bias_correct: bool = True
     """Shift biases so that channel means are the float model's."""
+    rounding: Rounding = "nearest"
+    """How the codes of weights are chosen: each by itself, or for what the layer says with all of them."""

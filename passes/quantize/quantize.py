@@ -6,7 +6,7 @@ from typing import ClassVar
 from zc.errors import ZcError
 from zc.ir.model import Model
 from zc.passes.quantize.check import fusing
-from zc.passes.quantize.form import Form
+from zc.passes.quantize.form import Form, Rounding
 from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.refuse import refusal
 from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_raised, tell_samples
@@ -42,6 +42,8 @@ class Quantize(Pass):
     """One weight scale for each output channel; false: one for the whole weight."""
     bias_correct: bool = True
     """Shift biases so that the mean of each channel is the float model's, layer after layer."""
+    rounding: Rounding = "nearest"
+    """How codes of weights are chosen: each by itself, or (second-order) for what the layer says with all of them."""
     skip: tuple[str, ...] = ()
     """Nodes to leave in float: globs over node names, operators and output names."""
     only: tuple[str, ...] = ()
@@ -93,7 +95,7 @@ class Quantize(Pass):
 
     def form(self) -> Form:
         """The settings of the options."""
-        return Form(self.method, self.percentile, self.per_channel, self.bias_correct)
+        return Form(self.method, self.percentile, self.per_channel, self.bias_correct, self.rounding)
 
     def _agreement(self, workshop: Workshop, built: Built) -> dict[str, int | float | str]:
         """How well it went, on rows held back."""

@@ -23,7 +23,8 @@ def figures(built: Built, unfused: int) -> dict[str, int | float | str]:
         "unfused_left_float": unfused,
         "others_in_integers": sum(len(one.integer) for one in built.places),
         "tables_in_integers": sum(len(one.lookups) for one in built.places),
-        "biases_corrected": built.corrected,
+        "weights_rounded": built.refined.rounded,
+        "biases_corrected": built.refined.shifted,
     }
 
 

@@ -1,7 +1,6 @@
 """Write weights, biases and embedding tables as integers, each behind a DequantizeLinear. Equal ones are shared."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -27,7 +26,7 @@ class Coded:
     channel_axis: int
     bias: Constant | None
     """int32 codes, or a bias that is added in float."""
-    bias_scales: Array | None
+    bias_scales: Constant | None
     """float32[channels]: value of one bias code. None: the bias is float."""
     raised: int
     """Channels whose weight scale had to be raised lest the bias or the accumulator overflow."""
@@ -72,12 +71,11 @@ class WeightWriter:
                 out = found[0].outputs[0]
                 return Coded(node, where, codes, out, out.name, site.channel_axis, found[1], None, raised)
             return Coded(node, where, codes, node.outputs[0], float_name, site.channel_axis, None, None, raised)
-        bias_scales = None
-        if self.form.integer_bias:
-            bias_scales = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
-        constant: Constant | None = None
+        constant, bias_scales = None, None
         if bias is not None or self.form.zero_biases:
-            constant = self._bias(site, np.zeros(channels, np.float32) if bias is None else bias, bias_scales)
+            of_codes = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
+            bias = np.zeros(channels, np.float32) if bias is None else bias
+            constant, bias_scales = self._bias(site, bias, of_codes if self.form.integer_bias else None)
         if node.op == "Gemm":
             node.attrs.pop("alpha", None)
             node.attrs.pop("beta", None)
@@ -124,25 +122,27 @@ class WeightWriter:
             self._zeros[size],
         )
 
-    def _bias(self, site: Site, bias: Array, scales: Array | None) -> Constant:
-        """Give the operator its bias: int32 codes, or float where there are no scales for it."""
+    def _bias(self, site: Site, bias: Array, scales: Array | None) -> tuple[Constant, Constant | None]:
+        """Give the operator its bias: int32 codes and their scales, or float where there are none."""
         node = site.node
         given = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
         stem = given.name if given is not None else f"{node.name or site.output.name}_bias"
+        factors: Constant | None = None
         if scales is None:
-            real: Tensor = self.names.constant(f"{stem}_float", bias)
-            constant = cast(Constant, real)
+            constant = self.names.constant(f"{stem}_float", bias)
+            real: Tensor = constant
         else:
             constant = self.names.constant(f"{stem}_q", bias_codes(bias, scales))
+            factors = self.names.constant(f"{stem}_scale", scales)
             real = Variable(self.names.take(f"{stem}_dq"), np.dtype(np.float32), [len(bias)])
-            self._dequantize([constant, self.names.constant(f"{stem}_scale", scales)], real, {"axis": 0})
+            self._dequantize([constant, factors], real, {"axis": 0})
         if given is not None:
             self.replaced.append(given)
         if len(node.inputs) > 2:
             node.inputs[2] = real
         else:
             node.inputs.append(real)
-        return constant
+        return constant, factors
 
     def _added_bias(self, node: Node, channels: int) -> tuple[Node, Constant] | None:
         """The Add behind a MatMul and its constant, as a constant of its own, if that is a bias in float.

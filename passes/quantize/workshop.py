@@ -22,11 +22,11 @@ from zc.ir.shapes import infer_shapes
 from zc.measure.agreement import Agreement, Reference
 from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.calibrate import Calibration, Key
-from zc.passes.quantize.correct import correct_biases
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.opset import raise_opset
 from zc.passes.quantize.placement import Placement, place
 from zc.passes.quantize.ranges import Codes, find_range
+from zc.passes.quantize.refine import Refined, refine
 from zc.passes.quantize.scheme import Scale
 from zc.passes.quantize.sketch import Sketch
 from zc.passes.quantize.weights import Coded, WeightForm
@@ -52,8 +52,8 @@ class Built:
     """What was decided for the main graph and each branch that was calibrated."""
     coded: list[Coded]
     """The weighted operators in integers, in graph order."""
-    corrected: int
-    """Biases that were shifted."""
+    refined: Refined
+    """What was done about rounding errors."""
     told: PassResult = field(default_factory=lambda: PassResult(True))
     """Notes from building: values that were never finite, branches that never ran."""
 
@@ -117,7 +117,7 @@ class Workshop:
             target = self.ctx.target
             weights = WeightForm(form.per_channel and target.per_channel, target.integer_bias, zero_biases)
             coded += write(one, scales[id(one.graph)], names, weights)
-        return Built(model, form, places, coded, self._correct(model, form, coded, told), told)
+        return Built(model, form, places, coded, self._refine(model, form, coded, told), told)
 
     def _scales(
         self, model: Model, places: list[Placement], form: Form, told: PassResult
@@ -155,16 +155,19 @@ class Workshop:
             what = f"{sketch.nan} NaN and {sketch.inf} infinite elements"
             told.warn(name, f"{what} in {self.split.fit.rows} calibration rows were left out")
 
-    def _correct(self, model: Model, form: Form, coded: list[Coded], told: PassResult) -> int:
-        if not form.bias_correct:
-            return 0
+    def _refine(self, model: Model, form: Form, coded: list[Coded], told: PassResult) -> Refined:
+        if not form.bias_correct and form.rounding == "nearest":
+            return Refined()
         main = {id(n) for n in model.graph.nodes}
-        layers = [c for c in coded if id(c.node) in main]
+        layers, samples = [c for c in coded if id(c.node) in main], self.split.fit
         try:
-            return correct_biases(model, self.model, layers, self.split.fit, self.ctx)
+            done = refine(model, self.model, layers, samples, self.ctx, rounding=form.rounding, bias=form.bias_correct)
         except ZcError as err:
             told.warn("bias_correct", f"biases are not corrected: {err}")
-            return 0
+            return Refined()
+        for where, why in done.declined:
+            told.declined(where, why)
+        return done
 
 
 def _sums_to_adds(model: Model) -> None:

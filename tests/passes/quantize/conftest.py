@@ -153,6 +153,26 @@ def feeds_of() -> Callable[[Model, list[dict[str, Any]]], Samples]:
     return lambda model, feeds: Samples(model.inputs, Feeds(feeds), "feeds", 0, len(feeds))
 
 
+@pytest.fixture(name="samples_for")
+def _samples_for() -> Callable[..., Samples]:
+    return samples_for
+
+
+@pytest.fixture
+def smooth() -> Callable[..., dict[str, Any]]:
+    """Rows whose neighbours along every axis vary together, as those of images do."""
+
+    def make(model: Model, rows: int) -> dict[str, Any]:
+        arrays = normal(model, rows)
+        for name, values in arrays.items():
+            for axis in range(1, values.ndim):
+                values = values + 0.8 * np.roll(values, 1, axis) + 0.6 * np.roll(values, 2, axis)
+            arrays[name] = values.astype(np.float32)
+        return arrays
+
+    return make
+
+
 @pytest.fixture
 def graph() -> Callable[[str], Model]:
     return fill

@@ -1,10 +1,8 @@
-"""Bias correction and the piecewise run that it stands on."""
+"""Bias correction."""
 
 import numpy as np
 
 from zc.execute import Runner
-from zc.ir.edit import sort_nodes
-from zc.passes.quantize.stepwise import cut, run_pieces
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 DEEP = """(float[N,4,10,10] x) => (float[N,4] z)
@@ -54,45 +52,6 @@ def test_the_float_bias_behind_a_matmul_is_corrected(quantize):
         got, want = quantize(HEAD + text, arrays, bias_correct=on).outputs()
         errors.append(np.abs((got["y"] - want["y"]).mean(axis=(0, 1))).max())
     assert errors[0] < 0.01 * errors[1]
-
-
-def test_pieces_give_what_the_whole_gives(graph):
-    model = graph(HEAD + DEEP)
-    sort_nodes(model.graph)
-    stops = [t for n in model.graph.nodes for t in n.outputs if t.name in ("c1", "c2", "p", "z")]
-    rng = np.random.default_rng(0)
-    feeds = [{"x": rng.standard_normal((k, 4, 10, 10)).astype(np.float32)} for k in (3, 2)]
-    whole = Runner(model, outputs=[t.name for t in stops])
-    pieces = cut(model, stops)
-    assert [p.stop.name for p in pieces] == ["c1", "c2", "p", "z"]
-    for piece, held in run_pieces(model, pieces, feeds):
-        for feed, values in zip(feeds, held, strict=True):
-            np.testing.assert_allclose(values[piece.stop.name], whole.run(feed)[piece.stop.name], rtol=1e-4, atol=1e-5)
-
-
-def test_a_change_between_pieces_counts_for_those_behind(graph):
-    model = graph(HEAD + DEEP)
-    sort_nodes(model.graph)
-    stops = [t for n in model.graph.nodes for t in n.outputs if t.name in ("c1", "z")]
-    last = {}
-    for piece, held in run_pieces(model, cut(model, stops), [{"x": np.ones((1, 4, 10, 10), np.float32)}]):
-        for values in held:
-            values["c1"] = values["c1"] * 0
-        last = held[0]
-        if piece.stop.name == "z":
-            b4 = next(c for c in model.constants() if c.name == "b4")
-            w1 = [c for c in model.constants() if c.name in ("w2", "w3")]
-            assert w1
-            np.testing.assert_allclose(last["z"][0], b4.values, rtol=1e-5)
-
-
-def test_only_what_later_pieces_read_is_held(graph):
-    model = graph(HEAD + DEEP)
-    sort_nodes(model.graph)
-    stops = [t for n in model.graph.nodes for t in n.outputs if t.name in ("c1", "c2", "p", "z")]
-    feeds = [{"x": np.ones((1, 4, 10, 10), np.float32)}]
-    held_names = [set(held[0]) for _, held in run_pieces(model, cut(model, stops), feeds)]
-    assert held_names == [{"x", "c1"}, {"c1", "r1", "c2"}, {"r1", "c2", "p"}, {"c2", "p", "z"}]
 
 
 def test_layers_around_a_branch_are_corrected(quantize):
