@@ -140,12 +140,16 @@ class _Sweep:
         self.done.shifted += 1
 
     def _mean(self, held: Sequence[Feeds], name: str, axis: int) -> Array:
-        """By channel, over all rows and positions; tokens of padding do not count."""
+        """By channel, over all rows and positions; tokens of padding, and what is not finite, do not count."""
         total: Array | float = 0.0
         count = 0
         for values, mask in zip(held, self.masks, strict=True):
             moved = np.moveaxis(values[name], axis, -1)
             rows = moved[mask] if mask is not None and mask.shape == moved.shape[:-1] else moved
             rows = rows.reshape(-1, moved.shape[-1])
-            total, count = total + rows.sum(axis=0, dtype=np.float64), count + len(rows)
+            part = rows.sum(axis=0, dtype=np.float64)
+            if not np.isfinite(part).all():
+                rows = rows[np.isfinite(rows).all(axis=1)]
+                part = rows.sum(axis=0, dtype=np.float64)
+            total, count = total + part, count + len(rows)
         return np.asarray(total / max(count, 1))

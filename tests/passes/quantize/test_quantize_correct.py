@@ -69,3 +69,12 @@ def test_layers_around_a_branch_are_corrected(quantize):
     assert q.result.stats["biases_corrected"] == 2
     got, want = q.outputs()
     assert np.abs((got["z"] - want["z"]).mean(axis=(0, 2, 3))).max() < 0.01 * np.abs(want["z"]).max()
+
+
+def test_a_row_that_overflows_shifts_no_bias(quantize):
+    arrays = {"x": np.random.default_rng(0).standard_normal((24, 4, 10, 10)).astype(np.float32)}
+    arrays["x"][7] = 3e38
+    q = quantize(HEAD + DEEP, arrays, method="minmax")
+    biases = [n.inputs[0].values for n in q.model.nodes("DequantizeLinear") if n.inputs[0].dtype == np.int32]
+    assert biases
+    assert max(np.abs(codes).max() for codes in biases) < 2**30
