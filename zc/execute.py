@@ -43,6 +43,7 @@ class Runner:
         threads: int | None = None,
         save_optimized: Path | None = None,
         config: Mapping[str, str] | None = None,
+        profile: Path | None = None,
     ) -> None:
         """Open a session.
 
@@ -50,6 +51,7 @@ class Runner:
         level: graph optimisations of the session; int8 results depend on it.
         threads: within an operator; by default as many as there are cores.
         save_optimized: where onnxruntime shall write the graph that it really runs.
+        profile: beginning of the path of a file for the times of its kernels; see `zc.measure.profile`.
         Refused with onnxruntime's reason when it does not accept the model.
         """
         options = ort.SessionOptions()
@@ -60,6 +62,8 @@ class Runner:
             options.intra_op_num_threads = threads
         if save_optimized is not None:
             options.optimized_model_filepath = str(save_optimized)
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
         for key, value in (config or {}).items():
             options.add_session_config_entry(key, value)
         name = model.name if isinstance(model, Model) else str(model)

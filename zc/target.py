@@ -1,9 +1,51 @@
 """Target: what a place of deployment can run and demands. A value; `zc.backends` defines the instances."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
+
+from zc.ir.graph import Node
 
 QuantType = Literal["uint8", "int8"]
+Shapes = Mapping[str, tuple[int, ...]]
+"""By name of a value."""
+Form = int
+"""A layout of a value in memory. Forms stand in a row, those of floats first, and each turns into its neighbours."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """How a node runs."""
+
+    reads: Form
+    """The form in which it takes its data."""
+    writes: Form
+    us: float
+    """Microseconds."""
+
+
+FixedScale = tuple[float, int]
+"""A scale and a zero point."""
+
+
+class CostTable(Protocol):
+    """What nodes cost at a place, predicted from shapes alone: microseconds of a run with a batch of one, one thread.
+
+    A table, not a stopwatch: the same model gives the same file on every machine.
+    """
+
+    @property
+    def codes(self) -> Form:
+        """The first form that is of codes."""
+
+    def step(self, node: Node, integer: bool, given: Sequence[Form], shapes: Shapes) -> Step | None:
+        """How a node runs in float or in integers; None where a shape that counts is not known.
+
+        given: the forms in which its data comes where it takes what comes.
+        """
+
+    def convert(self, low: Form, rising: bool, shape: tuple[int, ...]) -> float:
+        """Microseconds to turn a value from form `low` into the next one (`rising`), or back."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +62,16 @@ class Target:
     """Must activations have the middle of their range as zero point?"""
     per_channel: bool = True
     """One scale for each output channel of a weight? (Weights are int8 and symmetric everywhere.)"""
+    per_tensor_ops: frozenset[str] = frozenset()
+    """Weighted operators that take one scale a weight all the same."""
+    least_product: int = 1
+    """Depth and columns below which a Gemm or MatMul stays float."""
     integer_bias: bool = True
     """Is the bias stored as int32 (scale sx*sw), rather than in float?"""
+    saturating_pairs: bool = False
+    """Are two neighbouring products added in 16 bits, where the sum can saturate? Then weights are made that cannot."""
+    saturates_on: str = ""
+    """Processors of this place that do so although the target does not, and how to ask for a file for them."""
     weighted_ops: frozenset[str] = frozenset()
     """Operators with int8 kernels for a constant weight: they are why a model is quantised."""
     float_output_ops: frozenset[str] = frozenset()
@@ -30,6 +80,13 @@ class Target:
     """Other operators with int8 kernels, which round their output to codes anew: worth it between weighted ones."""
     tied_ops: frozenset[str] = frozenset()
     """Those of `integer_ops` whose inputs and output share one scale."""
+    strict_ties: bool = False
+    """Must they, even where an activation in front of one of them would have to stay an operator of its own?"""
+    fixed_scales: dict[str, FixedScale] = field(default_factory=dict)
+    """Operators whose output has a given scale and zero point."""
+    residual_sums: bool = False
+    """Does an Add take what a weighted operator puts out for it in float, to fuse with it, and codes of the other term?
+    (Of two such terms the longer branch stays float.)"""
     transparent_ops: frozenset[str] = frozenset()
     """Operators that only move codes about or choose among them: they run on the codes themselves, with one scale."""
     absorbed_activations: frozenset[str] = frozenset()
@@ -55,5 +112,7 @@ class Target:
     """Does arithmetic on numbers next to zero (below 1.2e-38) take many times as long as on others?"""
     channel_step: int = 1
     """Widths that are a multiple of this run best."""
+    costs: CostTable | None = None
+    """What nodes cost in float and in integers; None: integers are thought to pay everywhere."""
     session: dict[str, str] = field(default_factory=dict)
     """onnxruntime session configuration entries."""

@@ -1,5 +1,5 @@
 """ONNX Runtime."""
 
-from zc.backends.onnxruntime.cpu import TARGET
+from zc.backends.onnxruntime.cpu import TARGET, for_cpu
 
-__all__ = ["TARGET"]
+__all__ = ["TARGET", "for_cpu"]

@@ -3,6 +3,9 @@
 The tables say what onnxruntime 1.32 was seen to fuse; the tests of this package load each form and look again.
 """
 
+from dataclasses import replace
+
+from zc.backends.onnxruntime.costs import Costs
 from zc.target import Target
 
 TARGET = Target(
@@ -56,5 +59,19 @@ TARGET = Target(
     slow_fusions=frozenset({"SkipLayerNormalization"}),
     slow_subnormals=True,
     channel_step=16,
+    costs=Costs(),
+    saturates_on="x86 processors without VNNI; for those, --cpu avx2 makes weights that cannot",
 )
-"""The default place of deployment."""
+"""The default place of deployment: processors with an exact int8 dot product (VNNI; ARM)."""
+
+AVX2 = replace(TARGET, name="ort-cpu/avx2", saturating_pairs=True, saturates_on="")
+"""x86 processors without VNNI."""
+
+
+def for_cpu(cpu: str) -> Target:
+    """The target for processors of a kind: `vnni`, `avx2`, or `auto` for this machine's. KeyError for another."""
+    if cpu == "auto":
+        from zc.kernels.cpu import dot_product  # it brings Numba along
+
+        return TARGET if dot_product() else AVX2
+    return {"vnni": TARGET, "avx2": AVX2}[cpu]

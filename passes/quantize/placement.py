@@ -12,30 +12,19 @@ The rule, in three sweeps over the graph:
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from zc.ir.graph import Graph, Node, Tensor, attribute, describe, fixed_value
+from zc.ir.graph import Graph, Node, Tensor, describe, fixed_value
+from zc.passes.quantize.groups import Group, Grouping
+from zc.passes.quantize.operators import FREE, Bounds, activation_bounds, data_inputs, is_number, moves_codes
 from zc.passes.quantize.sites import Site, match_site
 from zc.passes.quantize.tables import picks_rows, table_reason
 from zc.target import Target
-
-Bounds = tuple[float, float]
-FREE: Bounds = (-np.inf, np.inf)
-
-
-@dataclass(eq=False)
-class Group:
-    """Values that share one scale. `measured` are those whose range calibration must find."""
-
-    members: list[Tensor] = field(default_factory=list)
-    measured: list[Tensor] = field(default_factory=list)
-    bounds: Bounds = FREE
-    """What absorbed activations guarantee of the values."""
 
 
 @dataclass(eq=False)
@@ -59,6 +48,8 @@ class Placement:
     kept_values: set[int]
     """Ids of the values that something outside the scope's nodes reads: its outputs, and what bodies inside it take."""
     declined: list[tuple[str, str]]
+    residuals: list[tuple[Node, int]] = field(default_factory=list)
+    """Sums whose other input a weighted operator puts out in float, and the position of the input that gets codes."""
     around: list[Graph] = field(default_factory=list)
     """The scopes around this one, whose initializers it may read."""
 
@@ -75,14 +66,34 @@ def place(
 
     keep_float: the reason why the user wants a node float, or None. around: the scopes around a body.
     """
-    return _Placer(graph, target, keep_float, list(around)).run()
+    apart: set[int] = set()
+    floats: dict[int, str] = {}
+
+    def reason(node: Node) -> str | None:
+        return floats.get(id(node)) or keep_float(node)
+
+    while True:
+        placer = _Placer(graph, target, reason, list(around), apart)
+        placement = placer.run()
+        if not target.strict_ties or not placer.grouping.unlike:
+            return placement
+        # Without the activations in front of them their ranges can be one; fixed scales never can.
+        more = {id(n) for op in placer.grouping.unlike for n in placer.makers(op)} - apart
+        floats.update({} if more else {id(op): "its inputs cannot share a scale" for op in placer.grouping.unlike})
+        apart |= more
 
 
 class _Placer:
     def __init__(
-        self, graph: Graph, target: Target, keep_float: Callable[[Node], str | None], around: list[Graph]
+        self,
+        graph: Graph,
+        target: Target,
+        keep_float: Callable[[Node], str | None],
+        around: list[Graph],
+        apart: Collection[int],
     ) -> None:
-        self.graph, self.target, self.keep_float, self.around = graph, target, keep_float, around
+        """apart: ids of nodes that absorb no activation."""
+        self.graph, self.target, self.keep_float, self.around, self.apart = graph, target, keep_float, around, apart
         self.top = (around or [graph])[0]  # its inputs may override initializers
         self.nodes = [cast(Node, n) for n in graph.nodes]
         self.outputs = {id(t) for t in graph.outputs}
@@ -101,7 +112,13 @@ class _Placer:
         native = self._forward()
         needed = self._backward(native)
         kept, native = self._settle(native, needed)
-        groups = self._group(kept, native)
+        residuals = self._residuals() if self.target.residual_sums else []
+        self.grouping = Grouping(self.target, self.top, self.bounds, native)
+        for node in self.nodes:
+            if id(node) in kept:
+                self.grouping.add(node, self.ends.get(id(node)), weighted=id(node) in self.sites)
+        for node, position in residuals:
+            self.grouping.of(node.inputs[position])
         self._explain(kept, native)
         integer = [n for n in self.nodes if id(n) in kept and n.op in self.target.integer_ops]
         moving = [n for n in self.nodes if id(n) in kept and n.op in self.target.transparent_ops]
@@ -114,10 +131,11 @@ class _Placer:
             moving,
             self._lookups(),
             absorbed,
-            groups,
+            self.grouping.groups,
             native,
             self.outputs | self.outer,
             self.declined,
+            residuals,
             self.around,
         )
 
@@ -144,7 +162,7 @@ class _Placer:
 
     def _absorb(self, node: Node) -> None:
         value, chain, bounds = node.outputs[0], [], FREE
-        while id(value) not in self.outputs | self.outer and len(value.outputs) == 1:
+        while id(node) not in self.apart and id(value) not in self.outputs | self.outer and len(value.outputs) == 1:
             after = cast(Node, value.outputs[0])
             limits = activation_bounds(after, self.top)
             if after.op not in self.target.absorbed_activations or limits is None or self.keep_float(after):
@@ -234,47 +252,31 @@ class _Placer:
                 stack.extend(t for t in node.outputs if t.name)
         return True
 
-    # ---- scales
+    # ---- sums
 
-    def _group(self, kept: set[int], native: set[int]) -> dict[int, Group]:
-        groups: dict[int, Group] = {}
-
-        def group_of(value: Tensor) -> Group:
-            if id(value) not in groups:
-                bounds = self.bounds.get(id(value), FREE) if id(value) in native else FREE
-                groups[id(value)] = Group([value], [value], bounds)
-            return groups[id(value)]
-
-        def join(one: Group, other: Group) -> None:
-            if one is not other:
-                one.members += other.members
-                one.measured += other.measured
-                groups.update({id(t): one for t in other.members})
-
+    def _residuals(self) -> list[tuple[Node, int]]:
+        """Sums of what a weighted operator alone puts out for them, and the position of the other input."""
+        ends = {id(end) for key, end in self.ends.items() if key in self.sites and len(end.outputs) == 1}
+        ends -= self.outputs | self.outer
+        depth: dict[int, int] = {}
+        found = []
         for node in self.nodes:
-            if id(node) not in kept:
+            below = max((depth.get(id(t), 0) for t in node.inputs), default=0)
+            depth.update((id(t), below + 1) for t in node.outputs)
+            if node.op != "Add" or not node.standard or id(node) in self.float_because:
                 continue
-            if id(node) in self.sites:
-                group_of(node.inputs[0])
-                if id(self.ends[id(node)]) in native:
-                    group_of(self.ends[id(node)])
-            elif node.op in self.target.transparent_ops:
-                group = group_of(node.inputs[0])
-                for out in node.outputs:
-                    if out.name:
-                        group.members.append(out)
-                        groups[id(out)] = group
-            else:
-                end = group_of(self.ends[id(node)])
-                inputs = [group_of(t) for t in data_inputs(node) if not is_number(t, self.top)]
-                # One scale cannot express differing activations: it would let through what one of them cuts off.
-                alike = len({g.bounds for g in inputs}) == 1 and end.bounds == FREE
-                if node.op in self.target.tied_ops and alike:
-                    end.bounds = inputs[0].bounds
-                    for group in inputs:
-                        join(end, group)
-                    end.measured = [t for t in end.measured if t is not self.ends[id(node)]]
-        return groups
+            made = [i for i, t in enumerate(node.inputs) if id(t) in ends]
+            if not made or any(fixed_value(t, self.top) is not None for t in node.inputs):
+                continue
+            longest = max(made, key=lambda i: (depth.get(id(node.inputs[i]), 0), i))  # the branch that fuses
+            found.append((node, 1 - longest))
+        return found
+
+    def makers(self, node: Node) -> list[Node]:
+        """The operators with int8 kernels that make what this one reads, and itself."""
+        ends = {id(end): key for key, end in self.ends.items()}
+        keys = {ends[id(t)] for t in data_inputs(node) if id(t) in ends} | {id(node)}
+        return [n for n in self.nodes if id(n) in keys]
 
     def _lookups(self) -> list[Node]:
         """Gathers of rows of a table that is worth storing as int8 and that nothing else reads."""
@@ -305,51 +307,6 @@ class _Placer:
                 counts[node.op, why or f"{self.target.name} has no int8 kernel for it"] += 1
         for (op, why), count in sorted(counts.items()):
             self.declined.append((f"{op} ({count} node{'s'[: count > 1]})", f"stays float: {why}"))
-
-
-def data_inputs(node: Node) -> list[Tensor]:
-    """The inputs of an integer operator that hold data (Where's condition does not)."""
-    return [t for t in (node.inputs[1:] if node.op == "Where" else node.inputs) if t.name]
-
-
-def is_number(tensor: Tensor, graph: Graph) -> bool:
-    """A constant of one element: a code represents it exactly."""
-    values = fixed_value(tensor, graph)
-    return values is not None and values.size == 1 and values.dtype == np.float32 and bool(np.isfinite(values).all())
-
-
-def activation_bounds(node: Node, graph: Graph) -> Bounds | None:
-    """The lowest and highest value that Relu or Clip lets through, if zero is one of them; else None."""
-    if not node.standard:
-        return None
-    if node.op == "Relu":
-        return (0.0, np.inf)
-    if node.op != "Clip":
-        return None
-    limits = list(FREE)
-    for i in (0, 1):
-        if len(node.inputs) > i + 1 and node.inputs[i + 1].name:
-            values = fixed_value(node.inputs[i + 1], graph)
-            if values is None or values.size != 1:
-                return None
-            limits[i] = float(values.reshape(-1)[0])
-        limits[i] = float(attribute(node, ("min", "max")[i], limits[i]))
-    return (limits[0], limits[1]) if limits[0] <= 0 <= limits[1] else None
-
-
-def moves_codes(node: Node, graph: Graph) -> str | None:
-    """Why an operator of `transparent_ops` cannot run on codes as it stands, or None."""
-    if node.op == "Pad":
-        fill = fixed_value(node.inputs[2], graph) if len(node.inputs) > 2 and node.inputs[2].name else np.zeros(1)
-        if attribute(node, "mode", "constant") == "constant" and (fill is None or fill.size != 1 or fill.any()):
-            return "it pads with a value other than zero"
-    if node.op == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].name:
-        return "it puts out indices"
-    if node.op == "Resize" and attribute(node, "mode", "nearest") != "nearest":
-        return "it interpolates"
-    if node.op in {"Relu", "Clip"} and activation_bounds(node, graph) is None:
-        return "its bounds are not constant or leave out zero"
-    return None
 
 
 def _reads(body: gs.Graph) -> list[Tensor]:

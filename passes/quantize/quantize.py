@@ -6,6 +6,7 @@ from typing import ClassVar
 from zc.errors import ZcError
 from zc.ir.model import Model
 from zc.passes.quantize.check import fusing
+from zc.passes.quantize.economy import economise, tell_economy
 from zc.passes.quantize.form import Form, Rounding
 from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.refuse import refusal
@@ -44,6 +45,8 @@ class Quantize(Pass):
     """Shift biases so that the mean of each channel is the float model's, layer after layer."""
     rounding: Rounding = "nearest"
     """How codes of weights are chosen: each by itself, or (second-order) for what the layer says with all of them."""
+    float_if_faster: bool = True
+    """Leave in float what the target's cost table says takes longer in integers, conversions included."""
     skip: tuple[str, ...] = ()
     """Nodes to leave in float: globs over node names, operators and output names."""
     only: tuple[str, ...] = ()
@@ -63,7 +66,7 @@ class Quantize(Pass):
         built = workshop.build(self.form(), keep_float)
         result.notes += built.told.notes
         tell_placement(result, built.model, built.places, ctx.target)
-        tell_raised(result, built)
+        tell_raised(result, built, ctx.target)
         tell_error(result, workshop.reference.by_output(built.model))
         result.stats = {**figures(built, unfused), **self._agreement(workshop, built)}
         result.stats |= {"bytes_before": model.nbytes(), "bytes_after": built.model.nbytes()}
@@ -90,6 +93,16 @@ class Quantize(Pass):
         if workshop.raise_opset(ctx.target.min_opset):
             result.info(model.name, f"opset raised to {ctx.target.min_opset}, the first with per-channel Q/DQ")
         tell_samples(result, ctx.need_samples(model))
+        if self.float_if_faster:
+            economy = economise(workshop, keep_float)
+            keep_float = economy.keep_float(keep_float)
+            tell_economy(result, economy)
+            places = workshop.places(keep_float)
+            if not any(one.sites or one.lookups for one in places):
+                tell_placement(result, model, places, ctx.target)
+                why = "integers pay nowhere in it; quantize:float_if_faster=false makes it smaller all the same"
+                result.declined(model.name, f"nothing is quantised: {why}")
+                return None
         keep_float, unfused = fusing(workshop, self.form(), keep_float)
         return workshop, keep_float, unfused
 

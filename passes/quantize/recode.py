@@ -10,6 +10,7 @@ from zc.passes.layers.normal import FLOOR, Normal, choose_ridge
 from zc.passes.quantize.biases import rescale_bias
 from zc.passes.quantize.codes import WeightCodes, input_scale
 from zc.passes.quantize.rounding import Floats, Grid, best_clips, second_order
+from zc.passes.quantize.saturation import certified
 from zc.passes.quantize.scheme import BIAS_LIMIT, overflow_room
 from zc.passes.quantize.weights import Coded
 
@@ -75,6 +76,8 @@ def recode(one: Coded, layer: Layer, codes: WeightCodes, train: Normal, held: No
         rescale_bias(one, codes.set_scales(layer, scale))
     chosen = parts.join(chosen, inputs)
     codes.set_codes(layer, np.where(_overflows(one, layer, chosen), layer.as_matrix(codes.codes.values), chosen))
+    if one.exact_pairs:
+        codes.codes.values = certified(one.node, codes.codes.values)
 
 
 def _damped(moments: Floats, damping: float) -> Floats:

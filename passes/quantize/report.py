@@ -7,6 +7,7 @@ from zc.ir.model import Model
 from zc.measure.agreement import Agreement
 from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.placement import Placement
+from zc.passes.quantize.saturation import could_saturate
 from zc.passes.quantize.workshop import Built
 from zc.pipeline.base import PassResult
 from zc.target import Target
@@ -47,11 +48,18 @@ def tell_placement(result: PassResult, model: Model, places: list[Placement], ta
                 result.declined(describe(node), f"{node.op} stays float: it is in a loop or a function")
 
 
-def tell_raised(result: PassResult, built: Built) -> None:
-    """The layers whose weight scales are larger than their weights ask for."""
+def tell_raised(result: PassResult, built: Built, target: Target) -> None:
+    """The layers whose weight scales are larger than their weights ask for, and those that are not exact everywhere."""
     for one in built.coded:
         if one.raised:
             result.info(one.where, f"{one.raised} weight scales were raised so that int32 cannot overflow")
+        if one.narrowed:
+            what = "so that pairs of products cannot saturate 16 bits"
+            result.info(one.where, f"{one.narrowed} weight scales were raised {what}")
+    count = sum(could_saturate(one.node, one.weight.values) for one in built.coded) if target.saturates_on else 0
+    if count:
+        what = f"{count} of {len(built.coded)} layers could saturate on {target.saturates_on}"
+        result.info(built.model.name, what)
 
 
 def tell_error(result: PassResult, found: dict[str, Agreement]) -> None:

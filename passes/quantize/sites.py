@@ -68,6 +68,8 @@ def match_site(node: Node, graph: Graph, target: Target) -> Site | str:
         )
     if weight.size == 0:
         return "its weight is empty"
+    if node.op in {"Gemm", "MatMul"} and weight.ndim == 2 and min(weight.shape) < target.least_product:
+        return f"{target.name} gains nothing by products of depth or width below {target.least_product}"
     return cast("Site | str", match[node.op](node, weight, graph))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from zc.ir.edit import Editor, Names
 from zc.ir.graph import Array, Constant, Node, Tensor, Variable, fixed_value
+from zc.passes.quantize.saturation import exact_scales, reduction
 from zc.passes.quantize.scheme import Scale, bias_codes, overflow_room, quantize_weight, weight_scales
 from zc.passes.quantize.sites import Site
 
@@ -30,6 +31,10 @@ class Coded:
     """float32[channels]: value of one bias code. None: the bias is float."""
     raised: int
     """Channels whose weight scale had to be raised lest the bias or the accumulator overflow."""
+    narrowed: int = 0
+    """Channels whose weight scale was raised lest pairs of products saturate."""
+    exact_pairs: bool = False
+    """Must the codes stay such that no pair of products saturates 16 bits?"""
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,18 @@ class WeightForm:
 
     per_channel: bool = True
     """A weight scale for each output channel."""
+    per_tensor_ops: frozenset[str] = frozenset()
+    """Operators with one scale for the whole weight all the same."""
     integer_bias: bool = True
     """Biases as int32 codes, rather than in float."""
     zero_biases: bool = False
     """Give every operator that takes one a bias, so that it can be corrected."""
+    exact_pairs: bool = False
+    """Weights with which no pair of products saturates 16 bits."""
+
+    def axis(self, site: Site) -> int | None:
+        """The axis of a weight along which it has scales; None for one scale."""
+        return site.axis if self.per_channel and site.node.op not in self.per_tensor_ops else None
 
 
 class WeightWriter:
@@ -56,30 +69,49 @@ class WeightWriter:
 
     def site(self, site: Site, source: Scale, float_name: str, where: str) -> Coded:
         """Write weight and bias of a weighted operator. `source`: the scale of what it reads."""
-        weight, bias, node = site.weight_values(), site.bias, site.node
-        axis = site.axis if self.form.per_channel else None
-        room = overflow_room(weight, site.axis, bias, float(source.scale))
-        scales = weight_scales(weight, axis, room)
-        raised = int((scales > weight_scales(weight, axis)).sum())
+        weight, node = site.weight_values(), site.node
+        scales, raised, narrowed = self._scales(site, weight, float(source.scale))
         codes, real = self._weight(site, weight, scales)
         self.replaced.append(node.inputs[1])
         node.inputs[1] = real
+        output, name, bias, bias_scales = node.outputs[0], float_name, None, None
         channels = weight.shape[site.axis]
-        if not site.takes_bias:
-            found = self._added_bias(node, channels)
-            if found is not None:
-                out = found[0].outputs[0]
-                return Coded(node, where, codes, out, out.name, site.channel_axis, found[1], None, raised)
-            return Coded(node, where, codes, node.outputs[0], float_name, site.channel_axis, None, None, raised)
-        constant, bias_scales = None, None
-        if bias is not None or self.form.zero_biases:
-            of_codes = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
-            bias = np.zeros(channels, np.float32) if bias is None else bias
-            constant, bias_scales = self._bias(site, bias, of_codes if self.form.integer_bias else None)
+        if site.takes_bias:
+            if site.bias is not None or self.form.zero_biases:
+                of_codes = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
+                given = np.zeros(channels, np.float32) if site.bias is None else site.bias
+                bias, bias_scales = self._bias(site, given, of_codes if self.form.integer_bias else None)
+        elif (found := self._added_bias(node, channels)) is not None:
+            output, bias = found[0].outputs[0], found[1]
+            name = output.name
         if node.op == "Gemm":
             node.attrs.pop("alpha", None)
             node.attrs.pop("beta", None)
-        return Coded(node, where, codes, node.outputs[0], float_name, site.channel_axis, constant, bias_scales, raised)
+        return Coded(
+            node=node,
+            where=where,
+            weight=codes,
+            output=output,
+            float_name=name,
+            channel_axis=site.channel_axis,
+            bias=bias,
+            bias_scales=bias_scales,
+            raised=raised,
+            narrowed=narrowed,
+            exact_pairs=self.form.exact_pairs,
+        )
+
+    def _scales(self, site: Site, weight: Array, input_scale: float) -> tuple[Array, int, int]:
+        """The weight's scales, and how many had to be raised: for int32, and for pairs in 16 bits."""
+        axis = self.form.axis(site)
+        free = weight_scales(weight, axis)
+        scales = weight_scales(weight, axis, overflow_room(weight, site.axis, site.bias, input_scale))
+        raised = int((scales > free).sum())
+        rows = reduction(site.node, weight) if self.form.exact_pairs else None
+        if rows is None:
+            return scales, raised, 0
+        exact = exact_scales(rows, scales)
+        return exact, raised, int((exact > scales).sum())
 
     def lookup(self, node: Node) -> None:
         """Let a Gather pick rows of codes, and turn only those into numbers: one scale for each column."""
@@ -101,7 +133,7 @@ class WeightWriter:
     def _weight(self, site: Site, weight: Array, scales: Array) -> tuple[Constant, Tensor]:
         key = (id(site.weight), site.factor, site.axis, scales.tobytes())
         if key not in self._weights:
-            axis = site.axis if self.form.per_channel else None
+            axis = self.form.axis(site)
             codes = self._codes(site.weight, weight, scales, axis)
             real = Variable(self.names.take(f"{site.weight.name}_dq"), np.dtype(np.float32), list(weight.shape))
             self._dequantize(list(codes), real, {} if axis is None else {"axis": axis})

@@ -115,7 +115,13 @@ class Workshop:
             # Branches are not corrected: they need no biases to correct.
             zero_biases = form.bias_correct and one.graph is model.graph
             target = self.ctx.target
-            weights = WeightForm(form.per_channel and target.per_channel, target.integer_bias, zero_biases)
+            weights = WeightForm(
+                per_channel=form.per_channel and target.per_channel,
+                per_tensor_ops=target.per_tensor_ops,
+                integer_bias=target.integer_bias,
+                zero_biases=zero_biases,
+                exact_pairs=target.saturating_pairs,
+            )
             coded += write(one, scales[id(one.graph)], names, weights)
         return Built(model, form, places, coded, self._refine(model, form, coded, told), told)
 

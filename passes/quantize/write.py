@@ -13,7 +13,8 @@ import numpy as np
 
 from zc.ir.edit import Editor, Names, detach
 from zc.ir.graph import Array, Constant, Node, Tensor, Variable, describe, fixed_value
-from zc.passes.quantize.placement import Placement, activation_bounds, data_inputs, is_number
+from zc.passes.quantize.operators import activation_bounds, data_inputs, is_number
+from zc.passes.quantize.placement import Placement
 from zc.passes.quantize.scheme import Scale, activation_scale
 from zc.passes.quantize.weights import Coded, WeightForm, WeightWriter
 from zc.target import Target
@@ -25,6 +26,10 @@ def assign_scales(placement: Placement, ranges: dict[int, Range], target: Target
     """The scale of each value with codes, by id. `ranges`: lowest and highest, by id of each measured value."""
     scales = {}
     for group in {id(g): g for g in placement.groups.values()}.values():
+        if group.fixed is not None:
+            scale = Scale(np.float32(group.fixed[0]), group.fixed[1], target.activations)
+            scales.update({id(t): scale for t in group.members})
+            continue
         low = max(min(ranges[id(t)][0] for t in group.measured), group.bounds[0])
         high = min(max(ranges[id(t)][1] for t in group.measured), group.bounds[1])
         scale = activation_scale(low, high, target.activations, target.symmetric_activations)
@@ -42,6 +47,8 @@ def write(placement: Placement, scales: dict[int, Scale], names: Names, form: We
     sites = [(site, site.source, site.output.name, describe(site.node)) for site in placement.sites]
     for site in placement.sites:
         writer.read_codes(site.node, 0)
+    for node, position in placement.residuals:
+        writer.read_codes(node, position)
     for node in placement.integer:
         writer.read_scalars(node)
     for node in [*(s.node for s in placement.sites), *placement.integer]:
@@ -72,7 +79,7 @@ class Writer:
     # ---- activations
 
     def read_codes(self, node: Node, position: int) -> None:
-        """Let a weighted operator read codes of a value that is computed in float."""
+        """Let an operator read codes of a value that is computed in float."""
         value = node.inputs[position]
         if id(value) in self.placement.native:
             return  # its own name stands for what DQ makes of its codes

@@ -63,7 +63,7 @@ def quantised(tmp_path: Path) -> Callable[[str, str], tuple[Model, list[str], fl
         for node in model.graph.nodes:
             node.name = node.outputs[0].name
         before, samples = model.copy(), synthesize(model.inputs, 8)
-        Quantize().run(model, Context(TARGET, samples))
+        Quantize(float_if_faster=False).run(model, Context(TARGET, samples))
         path = tmp_path / "optimized.onnx"
         feed = next(samples.batches(8))
         got = Runner(model, save_optimized=path).run(feed)["z"]

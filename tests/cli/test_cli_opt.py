@@ -75,6 +75,15 @@ def test_replay_makes_the_same_model(zc, tmp_path: Path) -> None:
     assert source.read_bytes() == DIGITS.read_bytes()
 
 
+def test_the_kind_of_processor_is_told_and_replayed(zc, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    done = zc("opt", DIGITS, "-p", "quantize", "--calib", CALIB, "--cpu", "avx2", "-o", out)
+    assert done.code == 0
+    assert "cannot saturate 16 bits" in done.err
+    assert load(out).metadata["zc.target"] == "ort-cpu/avx2"
+    assert zc("replay", out, "--source", DIGITS, "--calib", CALIB).code == 0
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -15,8 +15,8 @@ MODELS = sorted(p.stem for p in (*FOLDER.glob("*.onnx"), *(FOLDER / "text").glob
 PIPELINES = {
     "clean": "clean",
     "prune": "prune:ratio=0.5:criterion=l2:repair=false",
-    "quantize": "quantize",
-    "prune-quantize": "prune:ratio=0.5:criterion=l2:repair=false,quantize",
+    "quantize": "quantize:float_if_faster=false",
+    "prune-quantize": "prune:ratio=0.5:criterion=l2:repair=false,quantize:float_if_faster=false",
 }
 
 

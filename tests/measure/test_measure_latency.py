@@ -1,4 +1,5 @@
 import itertools
+import re
 import time
 from typing import Any
 
@@ -6,8 +7,9 @@ import numpy as np
 import pytest
 
 from zc.ir.model import Model, from_text
+from zc.ir.quantised import is_quantised
 from zc.measure.latency import bench
-from zc.measure.slowness import is_quantized, slow_causes
+from zc.measure.slowness import slow_causes
 
 SMALL = """<ir_version: 8, opset_import: ["" : 17]>
     g (float[N,64] x) => (float[N,64] y) { y = Relu (x) }"""
@@ -70,9 +72,9 @@ def quantized(code: str) -> Model:
     return model
 
 
-def test_a_model_is_quantized_when_something_stands_on_codes():
-    assert is_quantized(quantized("uint8"))
-    assert not is_quantized(chain(2))
+def test_a_model_is_quantised_when_something_stands_on_codes():
+    assert is_quantised(quantized("uint8"))
+    assert not is_quantised(chain(2))
 
 
 def test_depthwise_convolutions_are_named_as_a_cause():
@@ -81,6 +83,11 @@ def test_depthwise_convolutions_are_named_as_a_cause():
 
 def test_signed_activations_are_named_as_a_cause():
     assert slow_causes(quantized("int8"))[0].startswith("2 activations are int8")
+
+
+def test_with_samples_it_is_told_where_the_time_goes():
+    first = slow_causes(quantized("uint8"), [{"x": np.ones((1, 8, 6, 6), np.float32)}])[0]
+    assert re.match(r"of its time .*QLinearConv '.*' \d+%.* and conversions between forms \d+%", first)
 
 
 @pytest.mark.parametrize("op", ["Relu", "Sigmoid"])

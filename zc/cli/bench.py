@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from zc.data import Samples
+    from zc.execute import Feeds
     from zc.ir.model import Model
     from zc.measure.latency import Latency
 
@@ -70,7 +71,7 @@ def command(
         tables.json_out({"samples": samples.origin, "latency": [{**asdict(r), "ms": r.ms} for r in results]})
     else:
         _print(results, samples.origin)
-    _warn(loaded, results)
+    _warn(loaded, results, feeds)
 
 
 def _samples(
@@ -146,16 +147,17 @@ def _ms(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def _warn(models: "Sequence[Model]", results: "Sequence[Latency]") -> None:
+def _warn(models: "Sequence[Model]", results: "Sequence[Latency]", feeds: "Sequence[Feeds]") -> None:
     """Say why a quantised model is slower than a float one before it."""
     from zc.cli.tables import note
-    from zc.measure.slowness import is_quantized, slow_causes
+    from zc.ir.quantised import is_quantised
+    from zc.measure.slowness import slow_causes
 
-    if is_quantized(models[0]):
+    if is_quantised(models[0]):
         return
     for model, result in zip(models[1:], results[1:], strict=True):
-        if result.ratio - result.ratio_error > 1 and is_quantized(model):
-            causes = "; ".join(slow_causes(model))
+        if result.ratio - result.ratio_error > 1 and is_quantised(model):
+            causes = "; ".join(slow_causes(model, feeds[:4]))
             note(
                 f"{result.name} is quantised and slower than {results[0].name} ({result.ratio:.2f}x): {causes}",
                 "warning",

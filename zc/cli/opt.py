@@ -13,6 +13,12 @@ from zc.cli.options import data_options, label_option, plugin_option
 @click.option("-o", "--output", metavar="OUT.onnx", help="File to write.")
 @data_options("--calib", what="Calibration samples")
 @click.option("--target", default="ort-cpu", show_default=True, help="Place of deployment.")
+@click.option(
+    "--cpu",
+    type=click.Choice(["vnni", "avx2", "auto"]),
+    help="Kind of x86 processor: with an exact int8 dot product (vnni, the default), or weights that are exact without "
+    "one (avx2); auto: as this machine's.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
 @click.option(
     "--verify",

@@ -42,6 +42,7 @@ class Options:
     rows: str | None
     prep: str | None
     target: str
+    cpu: str | None
     seed: int
     verify: Verify
     eval_data: str | None
@@ -90,7 +91,7 @@ def optimize(options: Options) -> None:
     if judged is not None:
         gate = AccuracyGate(model.copy(), judged, options.metric, drop, options.label_offset)
     with tracker(options.quiet) as track:
-        ctx = Context(find_target(options.target), samples, options.seed, track)
+        ctx = Context(find_target(options.target, options.cpu), samples, options.seed, track)
         ctx.gate = replace(gate, track=track) if gate is not None and drop is not None else None
         hooks = _hooks(options, steps, out)
         try:

@@ -1,18 +1,22 @@
 """Is what `zc opt` made faster than what it was made from? Measured in a second or two, on the samples at hand."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zc.data import Samples
 from zc.errors import ZcError
+from zc.execute import Feeds
 from zc.ir.model import Model
+from zc.ir.quantised import is_quantised
 from zc.measure.latency import bench
-from zc.measure.slowness import is_quantized, slow_causes
+from zc.measure.slowness import slow_causes
 from zc.pipeline.synthetic import synthetic_samples
 
 BUDGET = 1.5
 """Seconds."""
 
-_SLOWER = 1.05
+_SLOWER = 1.02
+"""Beyond its error, the ratio from which the result counts as slower."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,13 @@ def measure_speed(original: Model, model: Model, samples: Samples | None) -> Spe
         return None
     ratio = after.ratio
     line = f"time {before.ms:.3g} -> {after.ms:.3g} ms (x{ratio:.2f})"
-    return Speed(ratio, line, _cause(model, ratio) if ratio > _SLOWER else None)
+    slower = ratio - after.ratio_error > _SLOWER
+    return Speed(ratio, line, _cause(model, ratio, feeds) if slower else None)
 
 
-def _cause(model: Model, ratio: float) -> str:
-    if is_quantized(model):
-        return f"the result runs {ratio:.2f}x as long as the original: {'; '.join(slow_causes(model))}"
+def _cause(model: Model, ratio: float, feeds: Sequence[Feeds]) -> str:
+    if is_quantised(model):
+        return f"the result runs {ratio:.2f}x as long as the original: {'; '.join(slow_causes(model, feeds))}"
     return (
         f"the result runs {ratio:.2f}x as long as the original: its widths may not fit the blocks of the kernels; "
         "try prune:round_to=auto"

@@ -43,6 +43,11 @@ def features() -> frozenset[str]:
         return frozenset()
 
 
+def dot_product() -> bool:
+    """Has the processor an exact dot product of bytes (VNNI on x86, dotprod on ARM)?"""
+    return not features().isdisjoint({"avx512vnni", "avxvnni", "dotprod", "amx-int8"})
+
+
 def choose() -> Form:
     """The best form; ZC_KERNELS=portable asks for the portable one."""
     found = features()

@@ -1,33 +1,38 @@
 """Why a quantised model may be slower than its float form: read from the graph that onnxruntime really runs."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from zc.execute import Runner
+from zc.execute import Feeds, Runner
 from zc.ir.graph import Constant, Node, attribute
 from zc.ir.model import Model, load
+from zc.kernels.cpu import dot_product
+from zc.measure.profile import profile
 
 _INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"})
 _INTEGER_ONLY = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention"})
 _FLOAT = frozenset({"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul", "ConvTranspose"})
+_CONVERSIONS = frozenset(
+    {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+        "Transpose",
+        "ReorderInput",
+        "ReorderOutput",
+        "Cast",
+    }
+)
 
 
-def is_quantized(model: Model) -> bool:
-    """Does anything in the model stand on integer codes?"""
-    return any(
-        node.op in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
-        or node.op in _INTEGER | _INTEGER_ONLY
-        or node.op.startswith("QLinear")
-        for scope in model.scopes()
-        for node in scope.nodes
-    )
+def slow_causes(model: Model, feeds: Sequence[Feeds] = ()) -> tuple[str, ...]:
+    """Where the time of this quantised model goes, and what is likely to make it slow on this machine; never empty.
 
-
-def slow_causes(model: Model) -> tuple[str, ...]:
-    """What is likely to make this quantised model slow on this machine, the likeliest first; never empty.
+    feeds: to run it on; without them the time is not told.
 
     Raises:
         ZcError: onnxruntime does not run the model.
@@ -37,9 +42,28 @@ def slow_causes(model: Model) -> tuple[str, ...]:
         Runner(model, threads=1, save_optimized=path)
         ran = load(path)
     nodes = [node for scope in ran.scopes() for node in scope.nodes if isinstance(node, Node)]
-    causes = [_signed(model), _left_float(nodes), _conversions(nodes), _depthwise(nodes), _no_dot_product()]
+    causes = [
+        _longest(model, feeds),
+        _signed(model),
+        _left_float(nodes),
+        _conversions(nodes),
+        _depthwise(nodes),
+        _no_dot_product(),
+    ]
     found = tuple(cause for cause in causes if cause)
     return found or ("its layers are too small for integer kernels to gain what quantising their inputs costs",)
+
+
+def _longest(model: Model, feeds: Sequence[Feeds]) -> str:
+    """The kernels that take most of the time, and what conversions take together."""
+    if not feeds:
+        return ""
+    kernels = profile(model, feeds)
+    whole = sum(k.us for k in kernels) or 1.0
+    most = sorted(kernels, key=lambda k: -k.us)[:3]
+    names = ", ".join(f"{k.op} '{k.name}' {k.us / whole:.0%}" for k in most)
+    share = sum(k.us for k in kernels if k.op in _CONVERSIONS) / whole
+    return f"of its time {names} and conversions between forms {share:.0%}"
 
 
 def _signed(model: Model) -> str:
@@ -90,12 +114,4 @@ def _depthwise(nodes: list[Node]) -> str:
 
 def _no_dot_product() -> str:
     """Processors without an int8 dot product gain little."""
-    try:
-        from llvmlite.binding import get_host_cpu_features
-
-        features = get_host_cpu_features()
-    except (ImportError, RuntimeError):
-        return ""
-    if not features or any(features.get(f) for f in ("avx512vnni", "avxvnni", "dotprod", "amx-int8")):
-        return ""
-    return "this processor has no int8 dot product (VNNI on x86, dotprod on ARM)"
+    return "" if dot_product() else "this processor has no int8 dot product (VNNI on x86, dotprod on ARM)"

@@ -1,7 +1,8 @@
 """Which values are rounded to codes on the way to the one that a layer reads."""
 
 from zc.ir.graph import Node, Tensor
-from zc.passes.quantize.placement import data_inputs, place
+from zc.passes.quantize.operators import data_inputs
+from zc.passes.quantize.placement import place
 from zc.passes.quantize.scaling.flow import Flow
 from zc.target import Target
 

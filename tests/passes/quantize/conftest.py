@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from zc.passes.quantize.quantize import Quantize
 from zc.pipeline.base import Context, PassResult
 
 ROWS = 24
+
+INTEGERS = replace(TARGET, costs=None)
+"""The default target without its cost table: nothing is too small to be quantised."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Quantised:
 
 @pytest.fixture
 def quantize_model(tmp_path: Path) -> Callable[..., Quantised]:
-    def run(model: Model, arrays: dict[str, Any] | None = None, target: Any = TARGET, **options: Any) -> Quantised:
+    def run(model: Model, arrays: dict[str, Any] | None = None, target: Any = INTEGERS, **options: Any) -> Quantised:
         before = model.copy()
         arrays = normal(model) if arrays is None else arrays
         ends = [(s.name, s.dtype) for s in (*model.inputs, *model.outputs)]

@@ -53,7 +53,7 @@ def test_mobilenet_v1_keeps_its_accuracy(shared: Path) -> None:
     float_classes, int8_classes = classes(before, test), classes(model, test)
     assert (float_classes == test.labels).mean() - (int8_classes == test.labels).mean() <= 0.03
     assert (float_classes == int8_classes).mean() >= 0.90
-    assert result.stats["weighted_in_integers"] == 28
+    assert 20 <= result.stats["weighted_in_integers"] < 28  # the first ones are faster in float
 
 
 def test_a_transformer_does_not_collapse(shared: Path) -> None:
