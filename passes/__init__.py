@@ -17,5 +17,7 @@ BUILTIN: dict[str, str] = {
     "smooth": "zc.passes.quantize.smooth",
     "quantize": "zc.passes.quantize.quantize",
     "quantize-dynamic": "zc.passes.quantize.quantize_dynamic",
+    "fp16": "zc.passes.precision.fp16",
+    "bf16": "zc.passes.precision.bf16",
 }
 """Pass name -> module that registers it."""

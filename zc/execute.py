@@ -76,17 +76,22 @@ class Runner:
             raise Refused(f"{name}: onnxruntime does not run it: {reason(err)}") from err
         self.name = name
         self.inputs = [i.name for i in self.session.get_inputs()]
+        self._halves = {i.name for i in self.session.get_inputs() if i.type == "tensor(float16)"}
         self.outputs = [o.name for o in self.session.get_outputs()]
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
-        """All outputs by name. ZcError with onnxruntime's reason when the run fails."""
+        """All outputs by name; float32 is rounded for inputs in float16. ZcError with onnxruntime's reason."""
         try:
-            values = self.session.run(self.outputs, {k: feeds[k] for k in self.inputs})
+            values = self.session.run(self.outputs, {k: self._fitting(k, feeds[k]) for k in self.inputs})
         except KeyError as err:
             raise ZcError(f"{self.name}: input {err} is not fed") from err
         except Exception as err:  # as above
             raise ZcError(f"{self.name}: onnxruntime fails on it: {reason(err)}") from err
         return dict(zip(self.outputs, values, strict=True))
+
+    def _fitting(self, name: str, array: Array) -> Array:
+        wide = name in self._halves and getattr(array, "dtype", None) == np.float32
+        return array.astype(np.float16) if wide else array
 
 
 class _Source:

@@ -99,6 +99,11 @@ class Target:
     """Operators with int8 kernels that take the range of what they read when they run."""
     float_dynamic_ops: dict[str, str] = field(default_factory=dict)
     """Operators that stay float although such a kernel exists, and why."""
+    casts_half: frozenset[str] = frozenset()
+    """Half-precision types (`float16`, `bfloat16`) that any operator may have: where there is no kernel, the runtime
+    casts to float32 and back."""
+    half_ops: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By half-precision type, the operators with kernels for it."""
     min_opset: int = 13
     """Lowest default opset that its Q/DQ form needs (13: per-channel)."""
     integer_runtime_ops: frozenset[str] = frozenset()

@@ -8,6 +8,14 @@ from dataclasses import replace
 from zc.backends.onnxruntime.costs import Costs
 from zc.target import Target
 
+MOVES_HALVES = frozenset(
+    {
+        *("Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Concat", "Split", "Slice", "Gather"),
+        *("Clip", "Sign", "LayerNormalization"),
+    }
+)
+"""Operators with kernels for float16 and for bfloat16 on x86-64: none of them is a product."""
+
 TARGET = Target(
     name="ort-cpu",
     # int8 activations fuse only in part and then run on slow kernels.
@@ -52,6 +60,11 @@ TARGET = Target(
             *("DynamicQuantizeMatMul", "DynamicQuantizeLSTM"),
         }
     ),
+    casts_half=frozenset({"float16"}),
+    half_ops={
+        "float16": MOVES_HALVES | {"Expand", "Max", "Min", "Round", "Cast"},
+        "bfloat16": MOVES_HALVES | {"Pad", "Cast"},
+    },
     min_opset=13,
     # Gelu; kernels since onnxruntime 1.17.
     idiom_opset=20,

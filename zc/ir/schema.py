@@ -50,3 +50,34 @@ def node_schema(op: str, version: int, domain: str) -> NodeSchema | str:
         frozenset(schema.attributes),
         frozenset(name for name, a in schema.attributes.items() if a.required),
     )
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An input or output of an operator, as far as its element type goes."""
+
+    variable: str
+    """The name of its type: parameters of one name have one type. A fixed type is its own name."""
+    types: frozenset[str]
+    """What it may be: `tensor(float)`, `seq(tensor(int64))`, ..."""
+    many: bool
+    """Does it stand for all inputs (outputs) from here on?"""
+    alike: bool
+    """Are those of one type?"""
+
+
+@lru_cache(maxsize=4096)
+def parameters(op: str, version: int, domain: str) -> tuple[tuple[Parameter, ...], tuple[Parameter, ...]] | None:
+    """The inputs and the outputs of an operator in a version of its set; None where there is no such operator."""
+    try:
+        schema: Any = defs.get_schema(op, version, domain)
+    except defs.SchemaError:
+        return None
+    variadic = defs.OpSchema.FormalParameterOption.Variadic
+    return tuple(  # type: ignore[return-value]  # two of them
+        tuple(
+            Parameter(p.type_str, frozenset(map(str, p.types)), p.option == variadic, bool(p.is_homogeneous))
+            for p in formal
+        )
+        for formal in (schema.inputs, schema.outputs)
+    )
