@@ -99,5 +99,6 @@ def kept(folder: Path, tool: str, version: str, model: Path, samples: Path) -> t
 
 
 def keep(out: Path, outcome: Outcome) -> None:
-    """Remember what a tool took, beside its file."""
-    out.with_suffix(".outcome").write_text(json.dumps(asdict(outcome)))
+    """Remember what a tool took, beside its file; not where somebody stopped it."""
+    if outcome.error is None or not outcome.error.startswith(("exit -", "stopped")):
+        out.with_suffix(".outcome").write_text(json.dumps(asdict(outcome)))

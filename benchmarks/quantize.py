@@ -25,8 +25,8 @@ from zc.data import Samples
 from zc.data.batching import batching
 from zc.errors import ZcError
 from zc.ir.model import Model, load
+from zc.ir.quantised import is_quantised
 from zc.measure.latency import bench
-from zc.measure.slowness import is_quantized
 
 
 def main() -> int:
@@ -72,7 +72,7 @@ def compare(case: Case, peers: Peers, folder: Path, args: argparse.Namespace) ->
         if made is None or tool == OWN:
             print(f"{case.model}: {tool}", file=sys.stderr, flush=True)
             made = run_tool(python, tool, source, folder / "samples.npz", out, args.limit)
-            made.integers = made.error is None and is_quantized(load(out))
+            made.integers = made.error is None and is_quantised(load(out))
             keep(out, made)
         outcomes.append(made)
         if made.error is None:
