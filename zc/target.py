@@ -104,6 +104,8 @@ class Target:
     casts to float32 and back."""
     half_ops: dict[str, frozenset[str]] = field(default_factory=dict)
     """By half-precision type, the operators with kernels for it."""
+    loads_int4: bool = False
+    """Are constants that a Cast makes int8 of int4 computed once, when a model is loaded?"""
     min_opset: int = 13
     """Lowest default opset that its Q/DQ form needs (13: per-channel)."""
     integer_runtime_ops: frozenset[str] = frozenset()

@@ -65,6 +65,7 @@ TARGET = Target(
         "float16": MOVES_HALVES | {"Expand", "Max", "Min", "Round", "Cast"},
         "bfloat16": MOVES_HALVES | {"Pad", "Cast"},
     },
+    loads_int4=True,
     min_opset=13,
     # Gelu; kernels since onnxruntime 1.17.
     idiom_opset=20,

@@ -8,6 +8,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from zc.ir.edit import make_constant, sort_nodes, sweep
+from zc.ir.elements import PACKED_BITS, elem_type_of
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes, made_up, static_shape
@@ -30,6 +31,9 @@ _KEPT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"
 _GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad", "Resize", "Upsample", "EyeLike"})
 """Operators whose result may be far bigger than their inputs: it is sized before it is computed."""
 
+STORED = 64
+"""Codes of fewer elements are no weight: their Cast is computed ahead like any other node."""
+
 _ROUNDS = 32
 
 
@@ -45,7 +49,7 @@ class Fold(Pass):
     carries the batch along becomes `0` or `-1` in a constant shape. A branch of an If is taken when its condition is
     constant. Constant nodes become initializers. Main graph and bodies; initializers that are graph inputs stay.
 
-    Left alone: random operators; QuantizeLinear and DequantizeLinear of weights, which say how a weight is stored;
+    Left alone: random operators; QuantizeLinear and DequantizeLinear of weights, and Casts of weights stored as codes;
     Constant nodes that make a graph output; operators of other domains; functions (`inline` dissolves them).
     """
 
@@ -259,11 +263,24 @@ def _computable(node: gs.Node) -> bool:
         return False
     if node.op in RANDOM or node.op in _KEPT or not cast(Node, node).standard or not node.outputs:
         return False
+    if _reads_stored_weight(node):
+        return False
     if "Sequence" in node.op or "Optional" in node.op:
         return False
     if any(isinstance(v, gs.Graph | onnx.AttributeProto) for v in node.attrs.values()):
         return False
     return all(t.type == "tensor_type" for t in node.outputs if isinstance(t, Variable))
+
+
+def _reads_stored_weight(node: gs.Node) -> bool:
+    """A Cast of codes: computing it ahead would store the weight in more bits."""
+    source = node.inputs[0]
+    if node.op != "Cast" or not isinstance(source, Constant) or source.size < STORED:
+        return False
+    kind, to = np.dtype(source.dtype), node.outputs[0].dtype
+    if elem_type_of(kind) in PACKED_BITS:
+        return True
+    return kind in (np.int8, np.uint8) and to is not None and np.dtype(to).kind == "f"
 
 
 def _size_from_operands(node: gs.Node, operands: list[Array | None]) -> tuple[int, ...] | None:

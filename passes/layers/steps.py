@@ -11,8 +11,9 @@ from zc.data import Samples
 from zc.errors import ZcError
 from zc.execute import Feeds, Runner
 from zc.ir.edit import needs
-from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable
+from zc.ir.graph import Array, Constant, Node, Tensor
 from zc.ir.model import Model
+from zc.ir.part import part_model
 
 MEMORY = 1536 * 2**20
 """Bytes that held values of two nets may take together."""
@@ -108,11 +109,7 @@ def _part(
         given = isinstance(values.get(tensor.name, _NOTHING), np.ndarray)
         if not given or getattr(tensor, "type", "tensor_type") != "tensor_type":
             raise ZcError(f"{model.name}: value '{tensor.name}' is no tensor, so the model cannot run step by step")
-    inputs = [Variable(t.name, values[t.name].dtype, [None] * values[t.name].ndim) for t in reads]
-    outputs = [Variable(t.name, np.float32 if t.dtype is None else t.dtype) for t in gives]
-    graph = Graph(nodes=nodes, inputs=inputs, outputs=outputs, name="part", functions=model.graph.functions)
-    graph.opset, graph.import_domains = model.graph.opset, model.graph.import_domains
-    return Model(graph, model.path, model.ir_version)
+    return part_model(model, nodes, {t.name: values[t.name] for t in reads}, gives)
 
 
 def hold(model: Model, sources: Sequence[Tensor], samples: Samples) -> tuple[list[Feeds], int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from zc.execute import Runner
 from zc.ir.graph import Node, describe
 from zc.ir.model import Model, load
+from zc.passes.quantize.codes import loaded_codes
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.weights import Coded
 from zc.passes.quantize.workshop import KeepFloat, Workshop
@@ -32,7 +33,7 @@ def still_float(model: Model, coded: Sequence[Coded], target: Target) -> list[tu
                     readers.setdefault(tensor.name, set()).add(node.op)
     found = []
     for one in coded:
-        ops = readers.get(one.weight.name, set())
+        ops = readers.get(loaded_codes(one.weight).name, set())
         if ops & {"DequantizeLinear"} or not ops & target.integer_runtime_ops:
             found.append((one, ", ".join(sorted(ops)) or "nothing that reads its weight"))
     return found

@@ -119,6 +119,12 @@ def weight_codes(node: Node, position: int = 1) -> WeightCodes | str:
     return WeightCodes(stored, scale, zero, axis, int(attribute(maker, "block_size", 0)))
 
 
+def loaded_codes(codes: Constant) -> Tensor:
+    """The value that holds the codes once a model is loaded: behind a Cast, if there is one."""
+    first = codes.outputs[0] if codes.outputs else None
+    return first.outputs[0] if first is not None and first.op == "Cast" else codes
+
+
 def input_scale(node: Node) -> float | None:
     """The scale of the codes that an operator reads, or None where it reads floats."""
     maker = _maker(node.inputs[0])

@@ -20,5 +20,7 @@ class Form:
     """One weight scale for each output channel."""
     bias_correct: bool = True
     """Shift biases so that channel means are the float model's."""
+    weight_bits: int = 8
+    """Bits of the codes of weights: the largest is 2**(bits - 1) - 1."""
     rounding: Rounding = "nearest"
     """How the codes of weights are chosen: each by itself, or for what the layer says with all of them."""

@@ -8,6 +8,7 @@ from zc.ir.model import Model
 from zc.passes.quantize.check import fusing
 from zc.passes.quantize.economy import economise, tell_economy
 from zc.passes.quantize.form import Form, Rounding
+from zc.passes.quantize.opset import INT4_OPSET
 from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.refuse import refusal
 from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_raised, tell_samples
@@ -43,6 +44,9 @@ class Quantize(Pass):
     """One weight scale for each output channel; false: one for the whole weight."""
     bias_correct: bool = True
     """Shift biases so that the mean of each channel is the float model's, layer after layer."""
+    weight_bits: int = 8
+    """Bits of the codes of weights, 2 to 8. With 4 and fewer the file halves where the target takes them from int4;
+    kernels are those of int8. Better with rounding=second-order."""
     rounding: Rounding = "nearest"
     """How codes of weights are chosen: each by itself, or (second-order) for what the layer says with all of them."""
     float_if_faster: bool = True
@@ -55,6 +59,8 @@ class Quantize(Pass):
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
             raise ZcError(f"percentile is {self.percentile:g}; give more than 50 and at most 100")
+        if not 2 <= self.weight_bits <= 8:
+            raise ZcError(f"weight_bits is {self.weight_bits}; give 2 to 8")
 
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Quantise the model in place. ZcError when samples, options or model make it impossible."""
@@ -92,6 +98,8 @@ class Quantize(Pass):
             return None
         if workshop.raise_opset(ctx.target.min_opset):
             result.info(model.name, f"opset raised to {ctx.target.min_opset}, the first with per-channel Q/DQ")
+        if self.weight_bits <= 4 and ctx.target.loads_int4:
+            _make_room_for_int4(workshop, result)
         tell_samples(result, ctx.need_samples(model))
         if self.float_if_faster:
             economy = economise(workshop, keep_float)
@@ -108,7 +116,7 @@ class Quantize(Pass):
 
     def form(self) -> Form:
         """The settings of the options."""
-        return Form(self.method, self.percentile, self.per_channel, self.bias_correct, self.rounding)
+        return Form(self.method, self.percentile, self.per_channel, self.bias_correct, self.weight_bits, self.rounding)
 
     def _agreement(self, workshop: Workshop, built: Built) -> dict[str, int | float | str]:
         """How well it went, on rows held back."""
@@ -118,3 +126,13 @@ class Quantize(Pass):
             "agreement": round(found.share, 4),
             "sqnr_db": round(found.sqnr, 2),
         }
+
+
+def _make_room_for_int4(workshop: Workshop, result: PassResult) -> None:
+    """Raise the operator set to one with numbers of 4 bits; where that fails, weights are stored in 8."""
+    where = workshop.model.name
+    try:
+        if workshop.raise_opset(INT4_OPSET, "numbers of 4 bits"):
+            result.info(where, f"opset raised to {INT4_OPSET}, the first with numbers of 4 bits")
+    except ZcError as err:
+        result.info(where, f"each weight takes 8 bits in the file: {err}")

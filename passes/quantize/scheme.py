@@ -61,22 +61,26 @@ def activation_scale(low: float, high: float, kind: QuantType, symmetric: bool) 
     return Scale(scale, int(np.clip(info.min + np.rint(-low / float(scale)), info.min, info.max)), kind)
 
 
-def weight_scales(weight: Array, axis: int | None, room: Floats | None = None) -> npt.NDArray[np.float32]:
-    """One scale for each index along `axis` (one for all, shape [1], if None), so that the largest magnitude is 127.
+def weight_scales(
+    weight: Array, axis: int | None, room: Floats | None = None, limit: int = WEIGHT_LIMIT
+) -> npt.NDArray[np.float32]:
+    """One scale for each index along `axis` (one for all, shape [1], if None); the largest magnitude becomes `limit`.
 
     room: no scale may be below this, by channel (see `overflow_room`). A channel of zeros gets scale 1.
     """
     largest = channel_max(weight, axis)
-    scales = np.maximum(largest / WEIGHT_LIMIT, SMALLEST_SCALE)
+    scales = np.maximum(largest / limit, SMALLEST_SCALE)
     if room is not None:
         scales = np.maximum(scales, room if axis is not None else room.max(keepdims=True))
     return np.where(largest == 0, np.maximum(1.0, scales), scales).astype(np.float32)
 
 
-def quantize_weight(weight: Array, scales: npt.NDArray[np.float32], axis: int | None) -> npt.NDArray[np.int8]:
-    """Nearest int8 codes."""
+def quantize_weight(
+    weight: Array, scales: npt.NDArray[np.float32], axis: int | None, limit: int = WEIGHT_LIMIT
+) -> npt.NDArray[np.int8]:
+    """Nearest int8 codes, of at most `limit` either way."""
     codes = np.rint(weight.astype(np.float64) / along(scales, weight.ndim, axis))
-    return np.clip(codes, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+    return np.clip(codes, -limit, limit).astype(np.int8)
 
 
 def overflow_room(weight: Array, axis: int, bias: Array | None, input_scale: float, levels: int = 255) -> Floats:

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
+import onnx
 
 from zc.ir.edit import Editor, Names
 from zc.ir.graph import Array, Constant, Node, Tensor, Variable, fixed_value
 from zc.passes.quantize.saturation import exact_scales, reduction
-from zc.passes.quantize.scheme import Scale, bias_codes, overflow_room, quantize_weight, weight_scales
+from zc.passes.quantize.scheme import WEIGHT_LIMIT, Scale, bias_codes, overflow_room, quantize_weight, weight_scales
 from zc.passes.quantize.sites import Site
 
 
@@ -19,7 +21,7 @@ class Coded:
     where: str
     """How messages named the node in the float model; the same in every copy of it."""
     weight: Constant
-    """int8 codes."""
+    """int8 or int4 codes."""
     output: Tensor
     """What it puts out before rounding to codes; for a MatMul with a float bias, the sum."""
     float_name: str
@@ -51,6 +53,10 @@ class WeightForm:
     """Give every operator that takes one a bias, so that it can be corrected."""
     exact_pairs: bool = False
     """Weights with which no pair of products saturates 16 bits."""
+    limit: int = WEIGHT_LIMIT
+    """Largest magnitude of a weight's code."""
+    packed: bool = False
+    """Store weights as int4, which a Cast makes int8. The limit is at most 7 then."""
 
     def axis(self, site: Site) -> int | None:
         """The axis of a weight along which it has scales; None for one scale."""
@@ -104,8 +110,9 @@ class WeightWriter:
     def _scales(self, site: Site, weight: Array, input_scale: float) -> tuple[Array, int, int]:
         """The weight's scales, and how many had to be raised: for int32, and for pairs in 16 bits."""
         axis = self.form.axis(site)
-        free = weight_scales(weight, axis)
-        scales = weight_scales(weight, axis, overflow_room(weight, site.axis, site.bias, input_scale))
+        free = weight_scales(weight, axis, limit=self.form.limit)
+        room = overflow_room(weight, site.axis, site.bias, input_scale)
+        scales = weight_scales(weight, axis, room, self.form.limit)
         raised = int((scales > free).sum())
         rows = reduction(site.node, weight) if self.form.exact_pairs else None
         if rows is None:
@@ -120,7 +127,7 @@ class WeightWriter:
         assert values is not None  # checked by the placement
         axis = values.ndim - 1 if self.form.per_channel else None
         if id(table) not in self._tables:
-            self._tables[id(table)] = self._codes(table, values, weight_scales(values, axis), axis)
+            self._tables[id(table)] = self._table(table, values, axis)
         codes = self._tables[id(table)]
         self.replaced.append(table)
         node.inputs[0] = codes[0]
@@ -134,14 +141,24 @@ class WeightWriter:
         key = (id(site.weight), site.factor, site.axis, scales.tobytes())
         if key not in self._weights:
             axis = self.form.axis(site)
-            codes = self._codes(site.weight, weight, scales, axis)
+            codes = self._codes(site.weight, quantize_weight(weight, scales, axis, self.form.limit), scales, axis)
+            read: Tensor = codes[0]
+            if self.form.packed:
+                codes[0].values = codes[0].values.astype(ml_dtypes.int4)
+                read = Variable(self.names.take(f"{codes[0].name}8"), np.dtype(np.int8), list(weight.shape))
+                attrs = {"to": onnx.TensorProto.INT8}
+                self.editor.add(Node("Cast", self.names.take(f"{codes[0].name}_Cast"), attrs, [codes[0]], [read]))
             real = Variable(self.names.take(f"{site.weight.name}_dq"), np.dtype(np.float32), list(weight.shape))
-            self._dequantize(list(codes), real, {} if axis is None else {"axis": axis})
+            self._dequantize([read, *codes[1:]], real, {} if axis is None else {"axis": axis})
             self._weights[key] = codes[0], real
         return self._weights[key]
 
+    def _table(self, table: Tensor, values: Array, axis: int | None) -> tuple[Constant, Constant, Constant]:
+        scales = weight_scales(values, axis)
+        return self._codes(table, quantize_weight(values, scales, axis), scales, axis)
+
     def _codes(
-        self, weight: Tensor, values: Array, scales: Array, axis: int | None
+        self, weight: Tensor, codes: Array, scales: Array, axis: int | None
     ) -> tuple[Constant, Constant, Constant]:
         """Codes, scales and zero points as initializers."""
         shape = scales.shape if axis is not None else ()
@@ -149,7 +166,7 @@ class WeightWriter:
         if size not in self._zeros:
             self._zeros[size] = self.names.constant("weight_zero_point", np.zeros(shape, np.int8))
         return (
-            self.names.constant(f"{weight.name}_q", quantize_weight(values, scales, axis)),
+            self.names.constant(f"{weight.name}_q", codes),
             self.names.constant(f"{weight.name}_scale", scales.reshape(shape)),
             self._zeros[size],
         )

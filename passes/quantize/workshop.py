@@ -23,7 +23,7 @@ from zc.measure.agreement import Agreement, Reference
 from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.calibrate import Calibration, Key
 from zc.passes.quantize.form import Form
-from zc.passes.quantize.opset import raise_opset
+from zc.passes.quantize.opset import INT4_IR, INT4_OPSET, raise_opset
 from zc.passes.quantize.placement import Placement, place
 from zc.passes.quantize.ranges import Codes, find_range
 from zc.passes.quantize.refine import Refined, refine
@@ -91,9 +91,13 @@ class Workshop:
         """How well a quantised copy agrees with the float model on the rows held back."""
         return self.reference.agreement(built.model)
 
-    def raise_opset(self, lowest: int) -> bool:
+    def packs(self, form: Form) -> bool:
+        """Will weights be stored as int4, for the runtime to make int8 of?"""
+        return form.weight_bits <= 4 and self.ctx.target.loads_int4 and self.model.opset >= INT4_OPSET
+
+    def raise_opset(self, lowest: int, lacks: str = "per-channel Q/DQ") -> bool:
         """Convert the model to a later operator set if it has an earlier one. True if it was converted."""
-        if not raise_opset(self.model, lowest):
+        if not raise_opset(self.model, lowest, lacks):
             return False
         self._settle()
         return True
@@ -110,20 +114,27 @@ class Workshop:
         scales = self._scales(model, places, form, told)
         places = [one for one in places if id(one.graph) in scales]
         names = Names(model.graph)
+        if self.packs(form):
+            model.ir_version = max(model.ir_version, INT4_IR)
         coded: list[Coded] = []
         for one in places:
             # Branches are not corrected: they need no biases to correct.
             zero_biases = form.bias_correct and one.graph is model.graph
-            target = self.ctx.target
-            weights = WeightForm(
-                per_channel=form.per_channel and target.per_channel,
-                per_tensor_ops=target.per_tensor_ops,
-                integer_bias=target.integer_bias,
-                zero_biases=zero_biases,
-                exact_pairs=target.saturating_pairs,
-            )
+            weights = self._weight_form(form, zero_biases)
             coded += write(one, scales[id(one.graph)], names, weights)
         return Built(model, form, places, coded, self._refine(model, form, coded, told), told)
+
+    def _weight_form(self, form: Form, zero_biases: bool) -> WeightForm:
+        target = self.ctx.target
+        return WeightForm(
+            per_channel=form.per_channel and target.per_channel,
+            per_tensor_ops=target.per_tensor_ops,
+            integer_bias=target.integer_bias,
+            zero_biases=zero_biases,
+            exact_pairs=target.saturating_pairs,
+            limit=2 ** (form.weight_bits - 1) - 1,
+            packed=self.packs(form),
+        )
 
     def _scales(
         self, model: Model, places: list[Placement], form: Form, told: PassResult

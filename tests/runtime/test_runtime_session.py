@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -203,3 +204,25 @@ def test_a_softmax_along_an_inner_axis_stays_in_onnxruntime(qdq: Callable[..., A
     session = Session(b.model())
     assert session.float_nodes[0].reason == "it is not along the last axis"
     np.testing.assert_array_equal(session.run(None, {"x_q": codes})[0], Runner(b.model()).run({"x_q": codes})["y_c"])
+
+
+def test_weights_of_4_bits_run_in_integers() -> None:
+    codes = np.random.default_rng(1).integers(-7, 8, 72)
+    model = from_text(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[N,2,S,S] x) => (float[N,4,H,W] y)
+        <float s = {0.05}, uint8 zero = {100}, int8[4,2,3,3] w = {WEIGHTS}, float[4] ws = {0.1, 0.2, 0.3, 0.4}> {
+            xq = QuantizeLinear (x, s, zero)
+            xd = DequantizeLinear (xq, s, zero)
+            w8 = Cast <to = 3> (w)
+            wd = DequantizeLinear <axis = 0> (w8, ws)
+            c = Conv (xd, wd)
+            cq = QuantizeLinear (c, s, zero)
+            y = DequantizeLinear (cq, s, zero)
+        }""".replace("WEIGHTS", ",".join(map(str, codes)))
+    )
+    weight = next(c for c in model.constants() if c.name == "w")
+    weight.values = weight.values.astype(ml_dtypes.int4)
+    session = Session(model, strict=True)
+    feed = {"x": np.random.default_rng(2).standard_normal((3, 2, 8, 8)).astype(np.float32)}
+    np.testing.assert_array_equal(session.run(None, feed)[0], Runner(model).run(feed)["y"])

@@ -20,6 +20,7 @@ from zc.runtime.islands import IslandRunner, cut_out
 from zc.runtime.plan import Plan, Setting
 from zc.runtime.recognize import recognize
 from zc.runtime.types import code_types
+from zc.runtime.unpack import unpack_weights
 
 PLANS = 8
 """Plans kept, for the shapes that were used last."""
@@ -54,6 +55,7 @@ class Session:
         self._model = model.copy() if isinstance(model, Model) else load(model)
         self.name = self._model.name
         infer_shapes(self._model)
+        unpack_weights(self._model)
         types = code_types(self._model)
         recognized = recognize(self._model)
         self.inputs: tuple[TensorSpec, ...] = self._model.inputs

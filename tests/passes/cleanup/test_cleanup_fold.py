@@ -1,3 +1,4 @@
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -279,3 +280,20 @@ def test_dimension_names_of_the_signature_stay_whatever_they_look_like(run_pass,
     after = run_pass("fold", model)
     assert after.model.graph.outputs[0].shape == ["unk__7", 4]
     assert after.ops == ["Relu", "Reshape"]
+
+
+@pytest.mark.parametrize(("stored", "read"), [("int4", "int8"), ("int4", "float"), ("int8", "float")])
+def test_weights_stored_in_few_bits_are_not_widened(text_model, stored, read):
+    to, then = {"int8": (3, "DequantizeLinear"), "float": (1, "Mul")}[read]
+    model = text_model(
+        f"""g (float[N,8] x) => (float[N,8] z) <int8[8,8] w = {{{", ".join(["1", "-3"] * 32)}}}, float s = {{0.5}}> {{
+            c = Cast <to = {to}> (w)
+            y = {then} (c, s)
+            z = MatMul (x, y)
+        }}"""
+    )
+    weight = next(c for c in model.constants() if c.name == "w")
+    weight.values = weight.values.astype(np.dtype(getattr(ml_dtypes, stored, np.int8)))
+    model.set_opset(21)
+    Fold().run(model, None)
+    assert [n.op for n in model.graph.nodes] == ["Cast", then, "MatMul"]
