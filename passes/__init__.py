@@ -16,6 +16,8 @@ BUILTIN: dict[str, str] = {
     "equalize": "zc.passes.quantize.equalize",
     "smooth": "zc.passes.quantize.smooth",
     "quantize": "zc.passes.quantize.quantize",
+    "round": "zc.passes.quantize.round",
+    "bias-correct": "zc.passes.quantize.bias_correct",
     "quantize-dynamic": "zc.passes.quantize.quantize_dynamic",
     "fp16": "zc.passes.precision.fp16",
     "bf16": "zc.passes.precision.bf16",

@@ -123,6 +123,11 @@ def find_layers(model: Model) -> tuple[list[Layer], list[tuple[Node, str]]]:
     return layers, refused
 
 
+def by_value(layers: Sequence[Layer]) -> dict[str, Layer]:
+    """Layers by the names of what they put out, before and behind the Add of a bias."""
+    return {t.name: one for one in layers for t in (one.end, *one.node.outputs)}
+
+
 def _why_not(node: Node, fed: set[int]) -> str | None:
     """The reason why a node cannot be repaired; empty for one without a weight."""
     weight = node.inputs[1]

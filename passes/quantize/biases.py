@@ -20,6 +20,14 @@ def shift_bias(one: Coded, wanted: Array) -> Array:
     return np.asarray((after.astype(np.int64) - before) * scales, np.float32)
 
 
+def bias_values(one: Coded) -> Array | float:
+    """What the bias of an operator stands for, float64[channels]; 0 where it has none."""
+    if one.bias is None:
+        return 0.0
+    values = one.bias.values.astype(np.float64).reshape(-1)
+    return values if one.bias_scales is None else values * one.bias_scales.values.astype(np.float64)
+
+
 def rescale_bias(one: Coded, ratio: Array) -> None:
     """Keep what the codes of a bias stand for after the weight scales were multiplied by `ratio`, by channel."""
     if one.bias is None or one.bias_scales is None:

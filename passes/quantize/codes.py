@@ -50,6 +50,13 @@ class WeightCodes:
             codes = codes - self.spread(self.zero.values.astype(np.float64))
         return np.asarray(codes * self.spread(self.scale.values.astype(np.float64)))
 
+    def nearest(self, weight: Array) -> Array:
+        """The codes nearest to weights of the same shape, within `bounds`."""
+        codes = np.rint(weight / self.spread(self.scale.values.astype(np.float64)))
+        if self.zero is not None:
+            codes = codes + self.spread(self.zero.values.astype(np.float64))
+        return np.asarray(np.clip(codes, *self.bounds()).astype(self.codes.values.dtype))
+
     def limit(self) -> float:
         """The largest magnitude of a code."""
         return max(-self.bounds()[0], self.bounds()[1])
@@ -97,6 +104,12 @@ class WeightCodes:
             found = np.moveaxis(full, self.axis, 0).reshape(full.shape[self.axis], -1)[:, 0]
         self.scale.values = np.asarray(found, before.dtype)
         return np.asarray(self.scale.values.astype(np.float64) / before)
+
+
+def stored_codes(node: Node, position: int = 1) -> Constant | None:
+    """The codes that an operator reads as its weight through a DequantizeLinear; None where it reads no such weight."""
+    maker = _maker(node.inputs[position]) if len(node.inputs) > position else None
+    return _stored(maker.inputs[0]) if maker is not None and maker.op == "DequantizeLinear" else None
 
 
 def weight_codes(node: Node, position: int = 1) -> WeightCodes | str:

@@ -77,6 +77,7 @@ class Quantize(Pass):
         result.stats = {**figures(built, unfused), **self._agreement(workshop, built)}
         result.stats |= {"bytes_before": model.nbytes(), "bytes_after": built.model.nbytes()}
         model.take(built.model)
+        ctx.float_model = workshop.model
         result.changed = True
         return result
 

@@ -17,7 +17,6 @@ from zc.passes.quantize.weights import Coded
 WIDEST = 2400
 """Inputs of an output, its window included, that are rounded together; those of a wider layer in several parts."""
 DAMPING = 0.01
-"""Added to the variances of a layer's inputs, in units of their mean, before weights are rounded by them."""
 FEW_BITS = 31
 """Largest code up to which it may pay to clip weights."""
 
@@ -52,18 +51,21 @@ class Parts:
         return matrix.reshape(-1, self.count * self.size, matrix.shape[2])[:, :inputs]
 
 
-def recode(one: Coded, layer: Layer, codes: WeightCodes, train: Normal, held: Normal, free: bool) -> None:
+def recode(
+    one: Coded, layer: Layer, codes: WeightCodes, train: Normal, held: Normal, free: bool, damping: float = DAMPING
+) -> None:
     """Write the codes of a layer's weight, and with few bits its scales.
 
     train, held: what the layer reads and should say, in the parts of `Parts.of`. free: its bias makes up for means.
+    damping: added to the variances of the inputs, in units of their mean, before weights are rounded by them.
     """
     parts, total, old = Parts.of(layer), train.merged(held), layer.matrix()
     inputs = old.shape[1]
-    aim, damping = parts.split(old, 1), DAMPING
+    aim = parts.split(old, 1)
     if total.cross is not None:
         ridge = choose_ridge(train, held, old, free)
         if np.isfinite(ridge):
-            aim, damping = total.solve(old, ridge, free)[:, :-1], max(ridge, DAMPING)
+            aim, damping = total.solve(old, ridge, free)[:, :-1], max(ridge, damping)
     moments = _damped(total.moments(free), damping)
     grid = _in_parts(codes.grid(layer), parts, old.shape)
     if codes.axis is None or codes.block or codes.limit() > FEW_BITS:

@@ -20,14 +20,14 @@ from zc.data import Samples
 from zc.execute import Feeds
 from zc.ir.graph import Array, Tensor, describe
 from zc.ir.model import Model
-from zc.passes.layers.layers import Layer, find_layers
+from zc.passes.layers.layers import Layer, by_value, find_layers
 from zc.passes.layers.normal import Normal
 from zc.passes.layers.rows import choose_positions, padding_of, rows_of, values_at
 from zc.passes.layers.steps import HELD_BACK, Steps, hold
-from zc.passes.quantize.biases import shift_bias
+from zc.passes.quantize.biases import bias_values, shift_bias
 from zc.passes.quantize.codes import weight_codes
 from zc.passes.quantize.form import Rounding
-from zc.passes.quantize.recode import Parts, recode
+from zc.passes.quantize.recode import DAMPING, Parts, recode
 from zc.passes.quantize.weights import Coded
 from zc.pipeline.base import Context
 
@@ -55,12 +55,13 @@ def refine(
     *,
     rounding: Rounding = "second-order",
     bias: bool = True,
+    damping: float = DAMPING,
 ) -> Refined:
     """Refine a quantised model in place.
 
     original: the float model with the same value names. coded: operators of the main graph with codes as weights, in
     graph order. rounding: nearest leaves codes as they are. bias: correct the biases of those that have one.
-    ZcError when a value between two layers is a sequence or a map.
+    damping: see `recode`. ZcError when a value between two layers is a sequence or a map.
     """
     layers = [c for c in coded if rounding != "nearest" or (bias and c.bias is not None)]
     done = Refined()
@@ -70,7 +71,7 @@ def refine(
     for one in ctx.track(layers, "refine", len(layers)):
         sweep.advance(one)
         if rounding != "nearest":
-            sweep.round(one, free=bias and one.bias is not None)
+            sweep.round(one, bias and one.bias is not None, damping)
         if bias and one.bias is not None:
             sweep.shift(one)
     return done
@@ -83,7 +84,7 @@ class _Sweep:
         self, model: Model, original: Model, coded: Sequence[Coded], samples: Samples, ctx: Context, done: Refined
     ) -> None:
         found, refused = find_layers(original)
-        self.layers: dict[str, Layer] = {t.name: one for one in found for t in (one.end, *one.node.outputs)}
+        self.layers = by_value(found)
         self.refused = {t.name: why for node, why in refused for t in node.outputs}
         self.values: dict[str, Tensor] = {t.name: t for n in original.graph.nodes for t in n.outputs}
         self.done = done
@@ -99,7 +100,7 @@ class _Sweep:
         self.first.advance([self.values[one.float_name], *([layer.source] if layer else [])])
         self.second.advance([one.node.inputs[0]])
 
-    def round(self, one: Coded, free: bool) -> None:
+    def round(self, one: Coded, free: bool, damping: float) -> None:
         """Choose the codes of the layer's weight. free: will its bias make up for means?"""
         layer, codes = self.layers.get(one.float_name), weight_codes(one.node)
         if layer is None or isinstance(codes, str):
@@ -107,7 +108,7 @@ class _Sweep:
             self.done.declined.append((one.where or describe(one.node), f"rounded to the nearest codes: {why}"))
             return
         train, held = self._equations(one, layer, free)
-        recode(one, layer, codes, train, held, free)
+        recode(one, layer, codes, train, held, free, damping)
         self.done.rounded += 1
 
     def _equations(self, one: Coded, layer: Layer, free: bool) -> tuple[Normal, Normal]:
@@ -119,6 +120,8 @@ class _Sweep:
             positions = choose_positions(layer, source, 1000 * self.turn + turn, self.masks[turn])
             rows = parts.split(rows_of(layer, source, positions), 2)
             said = values_at(layer, exact[one.float_name], positions)
+            if not free:
+                said = said - bias_values(one)
             if not sums:
                 shift = rows.mean(axis=1, dtype=np.float64) * free
                 sums = [Normal(shift), Normal(shift)]

@@ -62,6 +62,8 @@ class Context:
     threads: int | None = None
     original: Model | None = None
     """The model as it came in."""
+    float_model: Model | None = None
+    """The model before a pass made codes of its numbers; that pass sets it, for passes that mend what rounding did."""
     gate: Gate | None = None
     """What the result of the pipeline must pass; a pass that can trade something for accuracy asks it."""
     loud: list[Note] = field(default_factory=list)
