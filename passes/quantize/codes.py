@@ -114,6 +114,8 @@ def stored_codes(node: Node, position: int = 1) -> Constant | None:
 
 def weight_codes(node: Node, position: int = 1) -> WeightCodes | str:
     """The codes that an operator reads as its weight, or the reason why they cannot be chosen anew."""
+    if node.op == "MatMulInteger":
+        return _integer_codes(node)
     real = node.inputs[position]
     maker = _maker(real)
     if maker is None or maker.op != "DequantizeLinear":
@@ -136,6 +138,27 @@ def loaded_codes(codes: Constant) -> Tensor:
     """The value that holds the codes once a model is loaded: behind a Cast, if there is one."""
     first = codes.outputs[0] if codes.outputs else None
     return first.outputs[0] if first is not None and first.op == "Cast" else codes
+
+
+def _integer_codes(node: Node) -> WeightCodes | str:
+    """Of a product whose scales stand behind it: MatMulInteger -> Cast -> Mul(input scale * weight scale)."""
+    stored = _stored(node.inputs[1])
+    scaled = node.outputs[0].outputs[0].outputs[0].outputs[0]
+    both = next((m for t in scaled.inputs if (m := _maker(t)) is not None and m.op == "Mul"), None)
+    scale = None if both is None else next((t for t in both.inputs if isinstance(t, Constant)), None)
+    if stored is None or scale is None:
+        return "its codes are no constants"
+    if len(stored.outputs) > 1 or len(scale.outputs) > 1:
+        return f"its codes '{stored.name}' are shared"
+    return WeightCodes(stored, scale, None, 1 if scale.shape else None, 0)
+
+
+def what_is_read(node: Node) -> Tensor:
+    """The value that a quantised operator reads: before its codes where they are made at run time."""
+    maker = _maker(node.inputs[0])
+    if maker is not None and maker.op == "DynamicQuantizeLinear":
+        return maker.inputs[0]
+    return node.inputs[0]
 
 
 def input_scale(node: Node) -> float | None:

@@ -13,11 +13,11 @@ from typing import cast
 
 import numpy as np
 
-from zc.ir.edit import Editor, Names
+from zc.ir.edit import Editor, Names, detach
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe, fixed_value
-from zc.passes.quantize.scheme import overflow_room, quantize_weight, weight_scales
+from zc.passes.quantize.scheme import quantize_weight, weight_scales
 from zc.passes.quantize.sites import Site
-from zc.passes.quantize.weights import Coded
+from zc.passes.quantize.weights import Coded, WeightForm, as_loaded, site_scales
 
 VENDOR = "com.microsoft"
 """The domain of onnxruntime's own operators."""
@@ -26,18 +26,18 @@ VENDOR = "com.microsoft"
 class DynamicWriter:
     """Writes the products of one scope. `replaced` are the float tensors that they leave."""
 
-    def __init__(self, editor: Editor, names: Names, *, per_channel: bool = True) -> None:
-        self.editor, self.names, self.per_channel = editor, names, per_channel
+    def __init__(self, editor: Editor, names: Names, form: WeightForm) -> None:
+        self.editor, self.names, self.form = editor, names, form
         self.replaced: list[Tensor] = []
         self._codes: dict[int, tuple[Variable, Variable, Variable]] = {}
-        self._weights: dict[tuple[int, float, int], tuple[Constant, Constant, int]] = {}
+        self._weights: dict[tuple[int, float, int], tuple[Constant, Tensor, Constant, int, int]] = {}
 
     # ---- matrix products
 
     def site(self, site: Site) -> Coded:
         """Write a Gemm or MatMul; a bias that is added behind a MatMul becomes part of the kernel."""
         node, where, name = site.node, describe(site.node), site.output.name
-        weight, scales, raised = self._weight(site)
+        weight, read, scales, raised, narrowed = self._weight(site)
         codes, scale, zero = self._quantize(site.source)
         channels = weight.shape[1]
         self.replaced += [t for t in node.inputs[1:] if t.name]
@@ -49,7 +49,7 @@ class DynamicWriter:
         )
         both = Variable(self.names.take(f"{name}_scale"), np.float32, list(scales.shape))
         scaled = output if site.bias is None else self._like(output, f"{name}_scaled", "float32")
-        self._become_product(node, [codes, weight, zero], sums)
+        self._become_product(node, [codes, read, zero], sums)
         self._add("Cast", {"to": 1}, [sums], numbers)
         self._add("Mul", {}, [scale, scales], both)
         self._add("Mul", {}, [numbers, both], scaled)
@@ -58,27 +58,21 @@ class DynamicWriter:
             self._add("Add", {}, [scaled, bias], output)
         elif bias is not None:
             output = output.outputs[0].outputs[0]
-        return Coded(node, where, weight, output, output.name, -1, bias, None, raised)
+        exact = self.form.exact_pairs
+        return Coded(node, where, weight, output, output.name, -1, bias, None, raised, narrowed, exact)
 
-    def _weight(self, site: Site) -> tuple[Constant, Constant, int]:
-        """Codes [inputs, outputs], their scales, and how many scales had to be raised lest int32 overflow."""
+    def _weight(self, site: Site) -> tuple[Constant, Tensor, Constant, int, int]:
+        """Codes [inputs, outputs], as they are read, their scales, and how many were raised: for int32, for pairs."""
         key = (id(site.weight), site.factor, site.axis)
         if key not in self._weights:
-            values = site.weight_values()
-            values = values if site.axis == 1 else np.ascontiguousarray(values.T)
-            scales, raised = self._scales(values, 1)
-            codes = quantize_weight(values, scales, 1 if self.per_channel else None)
-            self._weights[key] = (
-                self.names.constant(f"{site.weight.name}_q", codes),
-                self.names.constant(f"{site.weight.name}_scale", scales if self.per_channel else scales.reshape(())),
-                raised,
-            )
+            values, axis = site.weight_values(), self.form.axis(site)
+            scales, raised, narrowed = site_scales(site, self.form, None, 1.0)
+            found = quantize_weight(values, scales, axis, self.form.limit)
+            stored = found if site.axis == 1 else np.ascontiguousarray(found.T)
+            codes = self.names.constant(f"{site.weight.name}_q", stored)
+            scale = self.names.constant(f"{site.weight.name}_scale", scales if axis is not None else scales.reshape(()))
+            self._weights[key] = codes, as_loaded(codes, self.form, self.editor), scale, raised, narrowed
         return self._weights[key]
-
-    def _scales(self, values: Array, axis: int) -> tuple[Array, int]:
-        channel = axis if self.per_channel else None
-        scales = weight_scales(values, channel, overflow_room(values, axis, None, 1.0))
-        return scales, int((scales > weight_scales(values, channel)).sum())
 
     def _quantize(self, value: Tensor) -> tuple[Variable, Variable, Variable]:
         """Codes, scale and zero point of a value, computed once for all that read it."""
@@ -138,14 +132,15 @@ class DynamicWriter:
         for tensor in node.inputs[1:3]:
             values = cast(Array, fixed_value(tensor))  # [directions, 4 * hidden, inputs]
             flat = values.reshape(-1, values.shape[2])
-            scales = weight_scales(flat, 0) if self.per_channel else np.repeat(weight_scales(flat, None), len(values))
-            codes = quantize_weight(flat, scales if self.per_channel else scales[:1], 0 if self.per_channel else None)
-            shape = values.shape[:2] if self.per_channel else values.shape[:1]
+            axis = 0 if self.form.per_channel else None
+            scales = weight_scales(flat, axis)
+            codes = quantize_weight(flat, scales, axis)
+            shape = values.shape[:2] if axis is not None else values.shape[:1]
             turned = np.ascontiguousarray(codes.reshape(values.shape).transpose(0, 2, 1))
             parts.append(
                 (
                     self.names.constant(f"{tensor.name}_q", turned),
-                    self.names.constant(f"{tensor.name}_scale", scales.reshape(shape)),
+                    self.names.constant(f"{tensor.name}_scale", np.resize(scales, shape)),
                     self.names.constant(f"{tensor.name}_zero_point", np.zeros(shape, np.int8)),
                 )
             )
@@ -174,8 +169,6 @@ def lstm_reason(node: Node, scope: Graph) -> str | None:
 
 def drop_replaced(scopes: list[Graph], replaced: list[Tensor]) -> None:
     """Forget the float constants that nothing reads any more."""
-    from zc.ir.edit import detach
-
     gone = {id(t) for t in replaced if not t.outputs}
     for scope in scopes:
         scope.declared = [c for c in scope.declared if id(c) not in gone]

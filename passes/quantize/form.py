@@ -5,6 +5,7 @@ from typing import Literal
 
 from zc.passes.quantize.ranges import Method
 
+Activations = Literal["static", "dynamic"]
 Rounding = Literal["nearest", "second-order"]
 
 
@@ -22,5 +23,8 @@ class Form:
     """Shift biases so that channel means are the float model's."""
     weight_bits: int = 8
     """Bits of the codes of weights: the largest is 2**(bits - 1) - 1."""
+    activations: Activations = "static"
+    """Where the ranges of what matrix products between float values read come from: calibration, or the data at
+    hand."""
     rounding: Rounding = "nearest"
     """How the codes of weights are chosen: each by itself, or for what the layer says with all of them."""

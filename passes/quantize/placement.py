@@ -52,6 +52,8 @@ class Placement:
     """Sums whose other input a weighted operator puts out in float, and the position of the input that gets codes."""
     around: list[Graph] = field(default_factory=list)
     """The scopes around this one, whose initializers it may read."""
+    dynamic: list[Site] = field(default_factory=list)
+    """Products that quantise what they read when they run; not among `sites`."""
 
     def measured(self) -> list[Tensor]:
         """The values whose range calibration must find, each once."""

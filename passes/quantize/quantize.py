@@ -1,13 +1,14 @@
 """The pass `quantize`: static int8 quantisation with calibration."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 from zc.errors import ZcError
 from zc.ir.model import Model
 from zc.passes.quantize.check import fusing
+from zc.passes.quantize.choose import choose_activations
 from zc.passes.quantize.economy import economise, tell_economy
-from zc.passes.quantize.form import Form, Rounding
+from zc.passes.quantize.form import Activations, Form, Rounding
 from zc.passes.quantize.opset import INT4_OPSET
 from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.refuse import refusal
@@ -47,6 +48,9 @@ class Quantize(Pass):
     weight_bits: int = 8
     """Bits of the codes of weights, 2 to 8. With 4 and fewer the file halves where the target takes them from int4;
     kernels are those of int8. Better with rounding=second-order."""
+    activations: Activations | Literal["auto"] = "auto"
+    """Where the ranges come from of what matrix products between float values read: calibration (static), the data at
+    hand (dynamic), or whichever agrees better with the float model (auto)."""
     rounding: Rounding = "nearest"
     """How codes of weights are chosen: each by itself, or (second-order) for what the layer says with all of them."""
     float_if_faster: bool = True
@@ -69,7 +73,11 @@ class Quantize(Pass):
         if prepared is None:
             return result
         workshop, keep_float, unfused = prepared
-        built = workshop.build(self.form(), keep_float)
+        form = self.form()
+        if self.activations == "auto":
+            form = replace(form, activations=choose_activations(workshop, form, keep_float))
+            result.chose = replace(self, activations=form.activations)
+        built = workshop.build(form, keep_float)
         result.notes += built.told.notes
         tell_placement(result, built.model, built.places, ctx.target)
         tell_raised(result, built, ctx.target)
@@ -92,6 +100,7 @@ class Quantize(Pass):
             return None
         keep_float = float_filter(model, self.skip, self.only)
         workshop = Workshop(model, ctx)
+        workshop.recognise(result)
         places = workshop.places(keep_float)
         if not any(one.sites or one.lookups for one in places):
             tell_placement(result, model, places, ctx.target)
@@ -116,8 +125,16 @@ class Quantize(Pass):
         return workshop, keep_float, unfused
 
     def form(self) -> Form:
-        """The settings of the options."""
-        return Form(self.method, self.percentile, self.per_channel, self.bias_correct, self.weight_bits, self.rounding)
+        """The settings of the options; calibrated ranges where the choice is left to measuring."""
+        return Form(
+            self.method,
+            self.percentile,
+            self.per_channel,
+            self.bias_correct,
+            self.weight_bits,
+            "static" if self.activations == "auto" else self.activations,
+            self.rounding,
+        )
 
     def _agreement(self, workshop: Workshop, built: Built) -> dict[str, int | float | str]:
         """How well it went, on rows held back."""

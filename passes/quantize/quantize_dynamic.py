@@ -10,6 +10,7 @@ from zc.ir.graph import Node, Tensor, describe
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.passes.cleanup.operands import computing_scopes
+from zc.passes.quantize.activations import SMALLEST
 from zc.passes.quantize.check import still_float
 from zc.passes.quantize.dynamic import DynamicWriter, drop_replaced, lstm_reason
 from zc.passes.quantize.opset import raise_opset
@@ -20,16 +21,13 @@ from zc.passes.quantize.tables import picks_rows, table_reason
 from zc.passes.quantize.weights import Coded, WeightForm, WeightWriter
 from zc.passes.quantize.workshop import KeepFloat
 from zc.passes.tailor.idioms import recognise
-from zc.passes.tailor.tailor import sample_feeds, suit
+from zc.passes.tailor.tailor import masked, sample_feeds, suit
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 from zc.target import Target
 
 OPSET = 13
 """DynamicQuantizeLinear came with 11, scales by channel for tables with 13."""
-
-SMALLEST = 4096
-"""Elements of a weight below which rounding what it multiplies costs more than it saves (64 x 64: even)."""
 
 SMALLEST_LSTM = 65536
 """The same for an LSTM's recurrent weight, whose input is rounded at every step (128 hidden units: even)."""
@@ -71,13 +69,14 @@ class QuantizeDynamic(Pass):
         told = recognise(work, ctx, bold=True, feed=feeds[0] if feeds else None)
         if raise_opset(work, OPSET, "scales by channel"):
             told.info(model.name, f"opset raised to {OPSET}, the first with scales by channel")
+        scores = masked(work, ctx.target, feeds)
         rewriting = _Rewriting(work, ctx.target, keep_float, self.per_channel, result)
         rewriting.run()
         coded = rewriting.coded
         if not coded and not rewriting.tables:
             result.declined(model.name, "nothing to quantise: no matrix product or LSTM that could run in integers")
             return result
-        suit(work, ctx.target, feeds, told)
+        suit(work, ctx.target, scores, told)
         result.notes += told.notes
         unfused = still_float(work, coded, ctx.target)
         for one, runs in unfused:
@@ -85,6 +84,9 @@ class QuantizeDynamic(Pass):
         for one in coded:
             if one.raised:
                 result.info(one.where, f"{one.raised} weight scales were raised so that int32 cannot overflow")
+            if one.narrowed:
+                what = "so that pairs of products cannot saturate 16 bits"
+                result.info(one.where, f"{one.narrowed} weight scales were raised {what}")
         result.changed = True
         result.stats = {
             "products_in_integers": sum(one.node.op == "MatMulInteger" for one in coded) - len(unfused),
@@ -117,8 +119,8 @@ class _Rewriting:
         for scope in scopes:
             sort_nodes(scope)
             editor = Editor(scope, self.names)
-            products = DynamicWriter(editor, self.names, per_channel=self.per_channel)
-            tables = WeightWriter(editor, self.names, WeightForm(self.per_channel))
+            form = WeightForm(per_channel=self.per_channel, exact_pairs=self.target.saturating_pairs)
+            products, tables = DynamicWriter(editor, self.names, form), WeightWriter(editor, self.names, form)
             for node in [cast(Node, n) for n in scope.nodes]:
                 if node.standard:
                     self._node(node, products, tables)

@@ -25,7 +25,7 @@ from zc.passes.layers.normal import Normal
 from zc.passes.layers.rows import choose_positions, padding_of, rows_of, values_at
 from zc.passes.layers.steps import HELD_BACK, Steps, hold
 from zc.passes.quantize.biases import bias_values, shift_bias
-from zc.passes.quantize.codes import weight_codes
+from zc.passes.quantize.codes import weight_codes, what_is_read
 from zc.passes.quantize.form import Rounding
 from zc.passes.quantize.recode import DAMPING, Parts, recode
 from zc.passes.quantize.weights import Coded
@@ -98,7 +98,7 @@ class _Sweep:
         self.turn += 1
         layer = self.layers.get(one.float_name)
         self.first.advance([self.values[one.float_name], *([layer.source] if layer else [])])
-        self.second.advance([one.node.inputs[0]])
+        self.second.advance([what_is_read(one.node)])
 
     def round(self, one: Coded, free: bool, damping: float) -> None:
         """Choose the codes of the layer's weight. free: will its bias make up for means?"""
@@ -116,7 +116,7 @@ class _Sweep:
         sums: list[Normal] = []
         parts = Parts.of(layer)
         for turn, (exact, now) in enumerate(zip(self.first.held, self.second.held, strict=True)):
-            source = now[one.node.inputs[0].name]
+            source = now[what_is_read(one.node).name]
             positions = choose_positions(layer, source, 1000 * self.turn + turn, self.masks[turn])
             rows = parts.split(rows_of(layer, source, positions), 2)
             said = values_at(layer, exact[one.float_name], positions)

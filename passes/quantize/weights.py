@@ -63,6 +63,31 @@ class WeightForm:
         return site.axis if self.per_channel and site.node.op not in self.per_tensor_ops else None
 
 
+def site_scales(site: Site, form: WeightForm, bias: Array | None, input_scale: float) -> tuple[Array, int, int]:
+    """The scales of a site's weight, and how many had to be raised: for int32, and for pairs in 16 bits."""
+    weight, axis = site.weight_values(), form.axis(site)
+    free = weight_scales(weight, axis, limit=form.limit)
+    scales = weight_scales(weight, axis, overflow_room(weight, site.axis, bias, input_scale), form.limit)
+    raised = int((scales > free).sum())
+    rows = reduction(site.node, weight) if form.exact_pairs else None
+    if rows is None:
+        return scales, raised, 0
+    exact = exact_scales(rows, scales)
+    return exact, raised, int((exact > scales).sum())
+
+
+def as_loaded(codes: Constant, form: WeightForm, editor: Editor) -> Tensor:
+    """int8 codes as an operator reads them: they themselves, or, stored as int4, what a Cast makes of them."""
+    if not form.packed:
+        return codes
+    names = editor.names
+    codes.values = codes.values.astype(ml_dtypes.int4)
+    read = Variable(names.take(f"{codes.name}8"), np.dtype(np.int8), list(codes.shape))
+    attrs = {"to": onnx.TensorProto.INT8}
+    editor.add(Node("Cast", names.take(f"{codes.name}_Cast"), attrs, [codes], [read]))
+    return read
+
+
 class WeightWriter:
     """Gives the weighted operators of one scope their integers. `replaced` are the float tensors that they leave."""
 
@@ -76,7 +101,7 @@ class WeightWriter:
     def site(self, site: Site, source: Scale, float_name: str, where: str) -> Coded:
         """Write weight and bias of a weighted operator. `source`: the scale of what it reads."""
         weight, node = site.weight_values(), site.node
-        scales, raised, narrowed = self._scales(site, weight, float(source.scale))
+        scales, raised, narrowed = site_scales(site, self.form, site.bias, float(source.scale))
         codes, real = self._weight(site, weight, scales)
         self.replaced.append(node.inputs[1])
         node.inputs[1] = real
@@ -107,19 +132,6 @@ class WeightWriter:
             exact_pairs=self.form.exact_pairs,
         )
 
-    def _scales(self, site: Site, weight: Array, input_scale: float) -> tuple[Array, int, int]:
-        """The weight's scales, and how many had to be raised: for int32, and for pairs in 16 bits."""
-        axis = self.form.axis(site)
-        free = weight_scales(weight, axis, limit=self.form.limit)
-        room = overflow_room(weight, site.axis, site.bias, input_scale)
-        scales = weight_scales(weight, axis, room, self.form.limit)
-        raised = int((scales > free).sum())
-        rows = reduction(site.node, weight) if self.form.exact_pairs else None
-        if rows is None:
-            return scales, raised, 0
-        exact = exact_scales(rows, scales)
-        return exact, raised, int((exact > scales).sum())
-
     def lookup(self, node: Node) -> None:
         """Let a Gather pick rows of codes, and turn only those into numbers: one scale for each column."""
         table = node.inputs[0]
@@ -142,12 +154,7 @@ class WeightWriter:
         if key not in self._weights:
             axis = self.form.axis(site)
             codes = self._codes(site.weight, quantize_weight(weight, scales, axis, self.form.limit), scales, axis)
-            read: Tensor = codes[0]
-            if self.form.packed:
-                codes[0].values = codes[0].values.astype(ml_dtypes.int4)
-                read = Variable(self.names.take(f"{codes[0].name}8"), np.dtype(np.int8), list(weight.shape))
-                attrs = {"to": onnx.TensorProto.INT8}
-                self.editor.add(Node("Cast", self.names.take(f"{codes[0].name}_Cast"), attrs, [codes[0]], [read]))
+            read = as_loaded(codes[0], self.form, self.editor)
             real = Variable(self.names.take(f"{site.weight.name}_dq"), np.dtype(np.float32), list(weight.shape))
             self._dequantize([read, *codes[1:]], real, {} if axis is None else {"axis": axis})
             self._weights[key] = codes[0], real

@@ -20,6 +20,7 @@ from zc.ir.graph import Node, Tensor, describe
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.measure.agreement import Agreement, Reference
+from zc.passes.quantize.activations import make_dynamic
 from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.calibrate import Calibration, Key
 from zc.passes.quantize.form import Form
@@ -31,6 +32,8 @@ from zc.passes.quantize.scheme import Scale
 from zc.passes.quantize.sketch import Sketch
 from zc.passes.quantize.weights import Coded, WeightForm
 from zc.passes.quantize.write import assign_scales, write
+from zc.passes.tailor.idioms import recognise
+from zc.passes.tailor.tailor import masked, sample_feeds, suit
 from zc.pipeline.base import Context, PassResult
 
 KeepFloat = Callable[[Node], str | None]
@@ -91,6 +94,17 @@ class Workshop:
         """How well a quantised copy agrees with the float model on the rows held back."""
         return self.reference.agreement(built.model)
 
+    @cached_property
+    def masked(self) -> frozenset[str]:
+        """Scores in front of a Softmax that the samples mask (see `tailor`)."""
+        return masked(self.model, self.ctx.target, sample_feeds(self.ctx))
+
+    def recognise(self, result: PassResult) -> None:
+        """Write GELUs and normalisations as one node where the target has it, and say so if the operator set rises."""
+        feeds = sample_feeds(self.ctx)
+        result.notes += recognise(self.model, self.ctx, bold=True, feed=feeds[0] if feeds else None).notes
+        self._settle()
+
     def packs(self, form: Form) -> bool:
         """Will weights be stored as int4, for the runtime to make int8 of?"""
         return form.weight_bits <= 4 and self.ctx.target.loads_int4 and self.model.opset >= INT4_OPSET
@@ -111,6 +125,9 @@ class Workshop:
         """A quantised copy. ZcError when a value of the main graph is never finite."""
         model, told = self.model.copy(), PassResult(True)
         places = self.places(keep_float, model)
+        if form.activations == "dynamic":
+            for one in places:
+                make_dynamic(one, self.ctx.target)
         scales = self._scales(model, places, form, told)
         places = [one for one in places if id(one.graph) in scales]
         names = Names(model.graph)
@@ -122,7 +139,9 @@ class Workshop:
             zero_biases = form.bias_correct and one.graph is model.graph
             weights = self._weight_form(form, zero_biases)
             coded += write(one, scales[id(one.graph)], names, weights)
-        return Built(model, form, places, coded, self._refine(model, form, coded, told), told)
+        refined = self._refine(model, form, coded, told)
+        suit(model, self.ctx.target, self.masked, told)
+        return Built(model, form, places, coded, refined, told)
 
     def _weight_form(self, form: Form, zero_biases: bool) -> WeightForm:
         target = self.ctx.target
@@ -156,7 +175,7 @@ class Workshop:
             elif one.graph is model.graph:
                 raise self._never_finite(missing)
             else:
-                for site in one.sites:
+                for site in [*one.sites, *one.dynamic]:
                     why = f"no calibration row runs the branch that reads '{missing.name}'"
                     told.declined(describe(site.node), f"{site.node.op} stays float: {why}")
         return scales

@@ -13,6 +13,7 @@ import numpy as np
 
 from zc.ir.edit import Editor, Names, detach
 from zc.ir.graph import Array, Constant, Node, Tensor, Variable, describe, fixed_value
+from zc.passes.quantize.dynamic import DynamicWriter
 from zc.passes.quantize.operators import activation_bounds, data_inputs, is_number
 from zc.passes.quantize.placement import Placement
 from zc.passes.quantize.scheme import Scale, activation_scale
@@ -44,6 +45,7 @@ def write(placement: Placement, scales: dict[int, Scale], names: Names, form: We
     """
     writer = Writer(placement, scales, names)
     weights = WeightWriter(writer.editor, names, form)
+    order = {id(node): i for i, node in enumerate(placement.graph.nodes)}
     sites = [(site, site.source, site.output.name, describe(site.node)) for site in placement.sites]
     for site in placement.sites:
         writer.read_codes(site.node, 0)
@@ -58,8 +60,10 @@ def write(placement: Placement, scales: dict[int, Scale], names: Names, form: We
         weights.lookup(node)
     for node in placement.transparent:
         writer.on_codes(node)
-    writer.finish(weights.replaced)
-    return coded
+    products = DynamicWriter(writer.editor, names, form)
+    coded += [products.site(site) for site in placement.dynamic]
+    writer.finish([*weights.replaced, *products.replaced])
+    return sorted(coded, key=lambda one: order[id(one.node)])
 
 
 class Writer:

@@ -8,7 +8,7 @@ exponential is subnormal, and processors take a hundred times as long for those:
 Whatever lies 60 below the largest score of its row has no part in a float32 sum: raising it to there changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import numpy as np
@@ -35,21 +35,26 @@ _THROUGH = frozenset(
 _MOST = 24
 
 
-def bound_masked(model: Model, feeds: Sequence[Feeds]) -> int:
-    """Bound the scores of each masked Softmax of the main graph from below; how many.
+def masked_scores(model: Model, feeds: Sequence[Feeds]) -> frozenset[str]:
+    """The values of the main graph that a Softmax reads and that should be bounded.
 
     feeds: some samples. A mask that is computed counts only if it masks something in them; a constant one always does.
     """
     scope = model.graph
-    found = [n for n in model.nodes("Softmax") if _along_last(n, scope) and _mask_of(n.inputs[0], scope) is not None]
-    masking = _active([n.inputs[0].name for n in found if _mask_of(n.inputs[0], scope) == "computed"], model, feeds)
-    chosen = [n for n in found if _mask_of(n.inputs[0], scope) == "constant" or n.inputs[0].name in masking]
-    if chosen:
-        editor = Editor(scope, Names(scope))
-        for node in chosen:
+    kinds = {n.inputs[0].name: _mask_of(n.inputs[0], scope) for n in model.nodes("Softmax") if _along_last(n, scope)}
+    masking = _active([name for name, kind in kinds.items() if kind == "computed"], model, feeds)
+    return frozenset({name for name, kind in kinds.items() if kind == "constant"} | masking)
+
+
+def bound(model: Model, scores: Collection[str]) -> int:
+    """Bound the named scores from below where a Softmax reads them; how many."""
+    found = [n for n in model.nodes("Softmax") if n.inputs[0].name in scores] if scores else []
+    if found:
+        editor = Editor(model.graph, Names(model.graph))
+        for node in found:
             _bound(node, editor)
         editor.finish()
-    return len(chosen)
+    return len(found)
 
 
 def _along_last(node: Node, scope: Graph) -> bool:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,7 +11,7 @@ from zc.execute import Feeds, Runner
 from zc.ir.model import Model, load
 from zc.ir.shapes import infer_shapes
 from zc.passes.tailor.idioms import recognise
-from zc.passes.tailor.masks import bound_masked
+from zc.passes.tailor.masks import bound, masked_scores
 from zc.passes.tailor.residuals import keep_apart
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
@@ -47,7 +47,7 @@ class Tailor(Pass):
         feeds = sample_feeds(ctx)
         result = recognise(model, ctx, bold=False, feed=feeds[0] if feeds else None)
         before = model.copy()
-        suit(model, ctx.target, feeds, result)
+        suit(model, ctx.target, masked(model, ctx.target, feeds), result)
         lost = _fused(before) - _fused(model)
         if lost:
             model.take(before)
@@ -72,10 +72,18 @@ def sample_feeds(ctx: Context) -> list[Feeds]:
     return list(ctx.samples.take(0, min(ctx.samples.rows, FEEDS * step)).batches(step))
 
 
-def suit(model: Model, target: Target, feeds: Sequence[Feeds], result: PassResult) -> None:
-    """What needs no other operator set, and may be done to a model that is quantised already."""
+def masked(model: Model, target: Target, feeds: Sequence[Feeds]) -> frozenset[str]:
+    """The scores in front of a Softmax that `suit` should bound, seen on a few rows of samples."""
     infer_shapes(model)
-    masks = bound_masked(model, feeds) if target.slow_subnormals else 0
+    return masked_scores(model, feeds) if target.slow_subnormals else frozenset()
+
+
+def suit(model: Model, target: Target, scores: Collection[str], result: PassResult) -> None:
+    """What needs no other operator set, and may be done to a model that is quantised already.
+
+    scores: what `masked` found in the model, or in the float model that it was made of.
+    """
+    masks = bound(model, scores)
     sums = keep_apart(model) if "SkipLayerNormalization" in target.slow_fusions else 0
     result.stats["masked Softmax bounded"] = masks
     result.stats["residual sums kept apart"] = sums
