@@ -13,10 +13,12 @@ from zc.ir.graph import describe
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.passes.patterns import first_match, require_matches
+from zc.passes.quantize.analytic import scale_moments
+from zc.passes.quantize.datafree import free_of_data, statistics
 from zc.passes.quantize.scaling.balance import Classes, balanced, weight_ranges
 from zc.passes.quantize.scaling.flow import Flow
 from zc.passes.quantize.scaling.interpret import interpret
-from zc.passes.quantize.scaling.observe import Extremes, channel_extremes
+from zc.passes.quantize.scaling.observe import Source, channel_extremes
 from zc.passes.quantize.scaling.plan import ALPHAS, Choice, Plan, make_plan, wanted_values
 from zc.passes.quantize.scaling.rescale import Factors, rescale
 from zc.pipeline.base import Context, Pass, PassResult
@@ -91,10 +93,11 @@ class Equalize(Pass):
             factors = balanced_weights(flow)
             result.stats["spread_before"], result.stats["spread_after"] = _spread(flow, factors)
         else:
-            plan = plan_activations(flow, ctx.need_samples(model), ctx, alpha=self.alpha, per_channel=self.per_channel)
+            source = where_to_look(model, ctx)
+            plan = plan_activations(flow, source, ctx, alpha=self.alpha, per_channel=self.per_channel)
             factors = plan.factors
             tell_choices(result, plan.choices)
-        result.stats["constants_scaled"] = rescale(flow, factors)
+        result.stats["constants_scaled"] = put_in(flow, factors, ctx)
         result.changed = result.stats["constants_scaled"] != 0
         return result
 
@@ -114,9 +117,24 @@ def equalise(
     clips: also of channels that a Clip bounds, as far as the samples show; that is not exact.
     """
     flow = open_flow(model, residual=residual, limits=clips)
-    plan = plan_activations(flow, samples, ctx, alpha=alpha, per_channel=per_channel)
-    rescale(flow, plan.factors)
+    plan = plan_activations(flow, Source(model, samples), ctx, alpha=alpha, per_channel=per_channel)
+    put_in(flow, plan.factors, ctx)
     return plan
+
+
+def where_to_look(model: Model, ctx: Context) -> Source:
+    """The samples that were given; without them, values drawn from statistics where the model has some."""
+    free = free_of_data(model, ctx)
+    return Source(model, ctx.need_samples(model)) if free is None else Source(free.model, free.samples)
+
+
+def put_in(flow: Flow, factors: Factors, ctx: Context) -> int:
+    """Scale constants by the factors, and what is known of the values that they scale; how many constants changed."""
+    if ctx.moments is not None or ctx.samples is None or ctx.samples.synthetic:
+        values = {t.name: t for n in flow.model.graph.nodes for t in n.outputs if t.name}
+        found = statistics(ctx, flow.model)
+        scale_moments(found, {name: factors[flow.of(values[name])] for name in found if name in values})
+    return rescale(flow, factors)
 
 
 def open_flow(model: Model, *, residual: bool = True, limits: bool = False, skip: Sequence[str] = ()) -> Flow:
@@ -135,23 +153,20 @@ def open_flow(model: Model, *, residual: bool = True, limits: bool = False, skip
 
 def plan_activations(
     flow: Flow,
-    samples: Samples,
+    source: Source,
     ctx: Context,
     *,
     alpha: float | Literal["auto"] = "auto",
     per_channel: bool = True,
-    extremes: Extremes | None = None,
 ) -> Plan:
-    """Factors that balance activations. extremes: of channels, where they are known without looking at samples."""
+    """Factors that balance activations."""
     values = wanted_values(flow, ctx)
     if not values:
         return Plan(np.ones(flow.labels.count), [])
-    if extremes is None:
-        layouts = {name: flow.of(tensor) for name, tensor in values.items()}
-        extremes = channel_extremes(flow.model, layouts, samples, ctx)
+    extremes = channel_extremes(source, {name: flow.of(tensor) for name, tensor in values.items()}, ctx)
+    by_row = per_channel and ctx.target.per_channel
     alphas = ALPHAS if alpha == "auto" else (alpha,)
-    compared = samples if alpha == "auto" else None
-    return make_plan(flow, extremes, alphas, compared, ctx, by_row=per_channel and ctx.target.per_channel)
+    return make_plan(flow, extremes, alphas, source if alpha == "auto" else None, ctx, by_row=by_row)
 
 
 def balanced_weights(flow: Flow) -> Factors:

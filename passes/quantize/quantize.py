@@ -12,7 +12,7 @@ from zc.passes.quantize.form import Activations, Form, Rounding
 from zc.passes.quantize.opset import INT4_OPSET
 from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.refuse import refusal
-from zc.passes.quantize.report import figures, tell_error, tell_placement, tell_raised, tell_samples
+from zc.passes.quantize.report import figures, tell_error, tell_free, tell_placement, tell_raised, tell_samples
 from zc.passes.quantize.select import float_filter
 from zc.passes.quantize.workshop import Built, KeepFloat, Workshop
 from zc.pipeline.base import Context, Pass, PassResult
@@ -78,6 +78,7 @@ class Quantize(Pass):
             form = replace(form, activations=choose_activations(workshop, form, keep_float))
             result.chose = replace(self, activations=form.activations)
         built = workshop.build(form, keep_float)
+        tell_free(result, workshop.free)
         result.notes += built.told.notes
         tell_placement(result, built.model, built.places, ctx.target)
         tell_raised(result, built, ctx.target)

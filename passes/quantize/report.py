@@ -1,11 +1,14 @@
 """What the user hears of a quantised model: figures, and what stayed float and why."""
 
+from collections.abc import Sequence
+
 from zc.data import Samples
 from zc.data.summary import summarise
 from zc.ir.graph import describe
 from zc.ir.model import Model
 from zc.measure.agreement import Agreement
 from zc.passes.quantize.bodies import regions
+from zc.passes.quantize.datafree import DataFree
 from zc.passes.quantize.placement import Placement
 from zc.passes.quantize.saturation import could_saturate
 from zc.passes.quantize.workshop import Built
@@ -34,6 +37,27 @@ def tell_samples(result: PassResult, samples: Samples) -> None:
     if not samples.synthetic:
         for complaint in summarise(samples).complaints():
             result.warn(samples.name, complaint)
+
+
+def tell_free(result: PassResult, free: DataFree | None) -> None:
+    """What stood in for samples: which values were drawn, from what."""
+    if free is None:
+        return
+    told = [one.name for one in free.known if not one.guessed]
+    guessed = [one.name for one in free.known if one.guessed]
+    what = f"no samples: {len(told)} values were drawn from BatchNormalization statistics"
+    if any(one.is_input for one in free.known):
+        what += f" ({', '.join(one.name for one in free.known if one.is_input)}: from those behind its first layer)"
+    if guessed:
+        what += f", {len(guessed)} from what their layers make of these ({some(guessed)})"
+    result.info("calibration", f"{what}; the others were computed from them")
+    for name in free.disbelieved:
+        result.warn(name, "its statistics do not fit the weights in front of it any more, so it is computed")
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def tell_placement(result: PassResult, model: Model, places: list[Placement], target: Target) -> None:

@@ -11,11 +11,10 @@ from zc.errors import ZcError
 from zc.ir.edit import Editor, Names, detach
 from zc.ir.graph import Constant, Node, Tensor
 from zc.ir.model import Model
-from zc.passes.quantize.equalize import open_flow, tell_choices, tell_pinned
+from zc.passes.quantize.equalize import open_flow, put_in, tell_choices, tell_pinned, where_to_look
 from zc.passes.quantize.scaling.flow import Flow, Reader
-from zc.passes.quantize.scaling.observe import channel_extremes
+from zc.passes.quantize.scaling.observe import Source, channel_extremes
 from zc.passes.quantize.scaling.plan import ALPHAS, Plan, make_plan, wanted_values
-from zc.passes.quantize.scaling.rescale import rescale
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 
@@ -60,15 +59,14 @@ class Smooth(Pass):
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Smooth the model in place. ZcError when the samples do not run or a pattern matches nothing."""
         result = PassResult(changed=False)
-        samples = ctx.need_samples(model)
         flow = open_flow(model, skip=self.skip)
         inserted = _insert(flow, self.skip) if self.insert else []
         if inserted:
             flow = open_flow(model, skip=self.skip)
         tell_pinned(result, flow, PRODUCTS)
-        plan = _plan(flow, samples, ctx, self.alpha, self.per_channel, inserted)
+        plan = _plan(flow, where_to_look(model, ctx), ctx, self.alpha, self.per_channel, inserted)
         tell_choices(result, plan.choices)
-        result.stats["constants_scaled"] = rescale(flow, plan.factors)
+        result.stats["constants_scaled"] = put_in(flow, plan.factors, ctx)
         result.stats["operators_inserted"] = _drop_idle(model, inserted)
         result.changed = result.stats["constants_scaled"] != 0
         return result
@@ -87,15 +85,15 @@ def smooth(
     flow = open_flow(model)
     inserted = _insert(flow, ()) if insert else []
     flow = open_flow(model) if inserted else flow
-    plan = _plan(flow, samples, ctx, alpha, per_channel, inserted)
-    rescale(flow, plan.factors)
+    plan = _plan(flow, Source(model, samples), ctx, alpha, per_channel, inserted)
+    put_in(flow, plan.factors, ctx)
     _drop_idle(model, inserted)
     return plan
 
 
 def _plan(
     flow: Flow,
-    samples: Samples,
+    source: Source,
     ctx: Context,
     alpha: float | Literal["auto"],
     per_channel: bool,
@@ -107,9 +105,9 @@ def _plan(
     layouts = {name: flow.of(tensor) for name, tensor in values.items()}
     return make_plan(
         flow,
-        channel_extremes(flow.model, layouts, samples, ctx),
+        channel_extremes(source, layouts, ctx),
         ALPHAS if alpha == "auto" else (alpha,),
-        samples if alpha == "auto" else None,
+        source if alpha == "auto" else None,
         ctx,
         by_row=per_channel and ctx.target.per_channel,
         ops=PRODUCTS,

@@ -16,13 +16,14 @@ from typing import cast
 from zc.data.split import Split, hold_back
 from zc.errors import ZcError
 from zc.ir.edit import Names, sort_nodes
-from zc.ir.graph import Node, Tensor, describe
+from zc.ir.graph import Node, Tensor, Variable, describe
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.measure.agreement import Agreement, Reference
 from zc.passes.quantize.activations import make_dynamic
 from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.calibrate import Calibration, Key
+from zc.passes.quantize.datafree import DRAWN, DataFree, cut_pair, free_of_data, join
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.opset import INT4_IR, INT4_OPSET, raise_opset
 from zc.passes.quantize.placement import Placement, place
@@ -76,13 +77,20 @@ class Workshop:
             sort_nodes(scope)
 
     @cached_property
+    def free(self) -> DataFree | None:
+        """Without samples: the model cut where statistics tell of its values; None where they tell nothing."""
+        return free_of_data(self.model, self.ctx)
+
+    @cached_property
     def split(self) -> Split:
         """The samples: to calibrate with, and held back."""
-        return hold_back(self.ctx.need_samples(self.model))
+        return hold_back(self.ctx.need_samples(self.model) if self.free is None else self.free.images)
 
     @cached_property
     def calibration(self) -> Calibration:
         """What the values of the model look like on the samples."""
+        if self.free is not None:
+            return Calibration(self.free.model, self.free.samples, self.ctx)
         return Calibration(self.model, self.split.fit, self.ctx)
 
     @cached_property
@@ -196,11 +204,18 @@ class Workshop:
             return Refined()
         main = {id(n) for n in model.graph.nodes}
         layers, samples = [c for c in coded if id(c.node) in main], self.split.fit
+        original: Model = self.model
+        cuts: list[tuple[Tensor, Variable]] = []
+        if self.free is not None:
+            original, cuts = cut_pair(self.free, self.model, model, layers)
+            samples = self.free.again(DRAWN)
         try:
-            done = refine(model, self.model, layers, samples, self.ctx, rounding=form.rounding, bias=form.bias_correct)
+            done = refine(model, original, layers, samples, self.ctx, rounding=form.rounding, bias=form.bias_correct)
         except ZcError as err:
             told.warn("bias_correct", f"biases are not corrected: {err}")
             return Refined()
+        finally:
+            join(model, cuts)
         for where, why in done.declined:
             told.declined(where, why)
         return done

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from zc.data import Samples
+from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.measure.gate import Gate
 from zc.target import Target
@@ -66,6 +67,9 @@ class Context:
     """The model before a pass made codes of its numbers; that pass sets it, for passes that mend what rounding did."""
     gate: Gate | None = None
     """What the result of the pipeline must pass; a pass that can trade something for accuracy asks it."""
+    moments: dict[str, tuple[Array, Array]] | None = None
+    """By name of a value: mean and deviation of its channels, from statistics in the model as it came in. A pass that
+    scales values scales these too."""
     loud: list[Note] = field(default_factory=list)
     """Notes that are not of one pass; the manager shows them once."""
 

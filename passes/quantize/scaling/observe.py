@@ -29,10 +29,18 @@ TRIAL_POSITIONS = 512
 """Output positions of a layer at which they are compared; eight images have as many."""
 
 
-def channel_extremes(model: Model, layouts: Mapping[str, Ints], samples: Samples, ctx: Context) -> Extremes:
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where values are looked at: a model with values of these names, and samples for it."""
+
+    model: Model
+    samples: Samples
+
+
+def channel_extremes(source: Source, layouts: Mapping[str, Ints], ctx: Context) -> Extremes:
     """Extremes of the finite elements of values, by channel. layouts: by name, with labels where channels differ."""
     found: dict[str, tuple[Array, Array]] = {}
-    for batch in stream(model, list(layouts), samples, ctx, "ranges of channels"):
+    for batch in stream(source.model, list(layouts), source.samples, ctx, "ranges of channels"):
         for name, layout in layouts.items():
             low, high = _extremes(batch[name], layout)
             if name in found:
@@ -51,7 +59,7 @@ def _extremes(values: Array, layout: Ints) -> tuple[Array, Array]:
 
 
 def rounding_errors(
-    flow: Flow, candidates: Sequence[Factors], extremes: Extremes, samples: Samples, ctx: Context, *, by_row: bool
+    flow: Flow, candidates: Sequence[Factors], extremes: Extremes, source: Source, ctx: Context, *, by_row: bool
 ) -> dict[int, Array]:
     """What rounding activations and weights to 8 bits costs at the output of each reader, with each candidate.
 
@@ -67,9 +75,10 @@ def rounding_errors(
         before = [t for t in rounding.before(reader.value) if t.name in extremes]
         steps = _steps(flow, reader, before, candidates, extremes, ctx.target)
         trials.append(_Trial(layers[id(reader.edit.node)], reader, candidates, steps, by_row))
+    samples = source.samples
     few = samples.take(0, min(samples.rows, TRIAL_ROWS)) if samples.batch is None else samples
     names = list(dict.fromkeys(r.value.name for r in readers))
-    for number, batch in enumerate(stream(flow.model, names, few, ctx, "compare factors")):
+    for number, batch in enumerate(stream(source.model, names, few, ctx, "compare factors")):
         for place, trial in enumerate(trials):
             trial.add(batch[trial.layer.source.name], 1000 * place + number)
         if all(trial.rows >= TRIAL_POSITIONS for trial in trials):

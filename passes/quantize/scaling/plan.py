@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zc.data import Samples
 from zc.ir.graph import Tensor
 from zc.passes.quantize.scaling.balance import Classes, activation_ranges, balanced, weight_ranges, within_limits
 from zc.passes.quantize.scaling.flow import Flow, Reader
-from zc.passes.quantize.scaling.observe import Extremes, rounding_errors
+from zc.passes.quantize.scaling.observe import Extremes, Source, rounding_errors
 from zc.passes.quantize.scaling.rescale import Factors
 from zc.passes.quantize.scaling.upstream import Rounding
 from zc.pipeline.base import Context
@@ -49,7 +48,7 @@ def make_plan(
     flow: Flow,
     extremes: Extremes,
     alphas: Sequence[float],
-    samples: Samples | None,
+    source: Source | None,
     ctx: Context,
     *,
     by_row: bool,
@@ -59,14 +58,14 @@ def make_plan(
     """The best of some alphas for each part of the graph.
 
     extremes: of every value that layers read, and of what Clips of `Flow.limits` put out.
-    samples: rows to compare on; without them the only alpha is taken. ops: leave values alone that others read.
+    source: where to compare them; without it the one next to 1/2 is taken. ops: leave values alone that others read.
     costly: values whose factors cost an operator.
     """
     classes = Classes.of(flow)
     above, (_, below) = activation_ranges(classes, extremes), weight_ranges(classes, by_row=by_row)
     roots = [within_limits(classes, balanced(classes, above, below, alpha), extremes) for alpha in alphas]
     candidates = [np.ones(flow.labels.count), *(classes.by_label(one) for one in roots)]
-    errors = {} if samples is None else rounding_errors(flow, candidates, extremes, samples, ctx, by_row=by_row)
+    errors = {} if source is None else rounding_errors(flow, candidates, extremes, source, ctx, by_row=by_row)
     choice = np.zeros(flow.labels.count, np.int64)  # by root of a part
     choices = []
     for part, readers in _parts(classes).items():
