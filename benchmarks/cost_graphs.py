@@ -3,6 +3,7 @@
 Many stand in one model, so that weights come from where they come from in a net, not from the nearest cache.
 """
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,18 +25,33 @@ SIDES = (
 LENGTHS = (16, 32, 64, 100, 128, 256, 500, 1000)
 WIDTHS = (16, 32, 48, 64, 100, 128, 256, 384, 512, 768, 1024, 1280)
 ROWS = (1, 1, 1, 2, 4, 8, 16, 32, 50, 64, 100, 128, 197)
-MOST_MACS, MOST_ELEMENTS = 60e6, 1.2e6
+MOST_MACS, MOST_ELEMENTS = 150e6, 1.4e6
 
 PLAIN_OPS = (
     *("Add", "Mul", "Concat", "Sigmoid", "LeakyRelu", "Softmax", "LayerNormalization", "Erf", "Tanh", "Relu"),
     *("MaxPool", "AveragePool", "GlobalAveragePool", "Slice", "Transpose", "Resize"),
 )
-CONVS = ("pointwise", "pointwise", "dense", "dense", "depthwise", "depthwise", "stem", "grouped", "line")
+CONVS = (
+    *("pointwise", "pointwise", "dense", "dense", "depthwise", "depthwise", "stem"),
+    *("grouped", "line", "head", "column"),
+)
 ACTIVATIONS = (*["Relu"] * 12, "Clip", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid")
 CONV_OPS = (
     *("Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Resize"),
     *("Add", "MaxPool"),
 )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A convolution."""
+
+    channels: int
+    filters: int
+    kernel: tuple[int, ...] = (1, 1)
+    stride: int = 1
+    groups: int = 1
+    padded: bool = True
 
 
 @dataclass
@@ -97,12 +113,12 @@ class Builder:
         zeros = self.constant(np.zeros(size, codes.dtype))
         return self.add("DequantizeLinear", [self.constant(codes), scales, zeros], axis=axis)
 
-    def conv(
-        self, x: str, ic: int, oc: int, k: int, stride: int = 1, groups: int = 1, dims: int = 2, then: str = "Relu"
-    ) -> str:
+    def conv(self, x: str, shape: Shape, then: str = "Relu") -> str:
         """A convolution, an activation and codes."""
-        attributes = {"kernel_shape": [k] * dims, "strides": [stride] * dims, "pads": [k // 2] * 2 * dims}
-        inputs = [x, self.weight(oc, ic // groups, *[k] * dims), self.bias(oc)]
+        pads = [size // 2 if shape.padded else 0 for size in shape.kernel] * 2
+        attributes = {"kernel_shape": shape.kernel, "strides": [shape.stride] * len(shape.kernel), "pads": pads}
+        weight = self.weight(shape.filters, shape.channels // shape.groups, *shape.kernel)
+        inputs, groups = [x, weight, self.bias(shape.filters)], shape.groups
         y = self.add("Conv", inputs, group=groups, **attributes)
         if then == "Clip":
             return self.coded(self.add("Clip", [y, self.constant(np.float32(0)), self.constant(np.float32(6))]))
@@ -140,38 +156,49 @@ def build(some: list[Case], integer: bool) -> Model:
 
 def _conv(chance: random.Random) -> Case:
     while True:
-        kind = chance.choice(CONVS)
-        high = chance.choice(SIDES)
-        wide = chance.choice(SIDES) if chance.random() < 0.3 else high
-        ic, oc, groups, dims = chance.choice(CHANNELS), chance.choice(CHANNELS), 1, 2
-        stride = chance.choice((1, 1, 2))
-        if kind == "pointwise":
-            k = 1
-        elif kind == "dense":
-            k = chance.choice((3, 3, 3, 5, 2))
-        elif kind == "depthwise":
-            oc, groups, k = ic, ic, chance.choice((3, 3, 3, 5, 7))
-        elif kind == "stem":
-            ic, oc, k = chance.choice((1, 3, 3, 4)), chance.choice((8, 16, 24, 32, 64)), chance.choice((3, 3, 5, 7))
-            high = wide = chance.choice((32, 64, 96, 128, 160, 224))
-        elif kind == "grouped":
-            groups, k = chance.choice((2, 4, 8, 32)), chance.choice((1, 3, 3))
-            ic, oc = groups * chance.choice((2, 4, 8, 16, 32)), groups * chance.choice((1, 2, 4, 8, 16, 32))
-        else:
-            dims, high, wide, k = 1, chance.choice(LENGTHS), 1, chance.choice((1, 3, 5, 9))
-            if chance.random() < 0.4:
-                oc, groups = ic, ic
-        out = -(-high // stride) * (-(-wide // stride) if dims == 2 else 1)
-        macs = out * oc * (ic // groups) * k**dims
-        if 1000 < macs < MOST_MACS and max(high * wide * ic, out * oc) < MOST_ELEMENTS:
+        shape, sides = _conv_shape(chance)
+        out = math.prod(-(-side // shape.stride) for side in sides)
+        macs = out * shape.filters * (shape.channels // shape.groups) * math.prod(shape.kernel)
+        fits = all(side >= size for side, size in zip(sides, shape.kernel, strict=True))
+        elements = max(math.prod(sides) * shape.channels, out * shape.filters)
+        if fits and 1000 < macs < MOST_MACS and elements < MOST_ELEMENTS:
             break
-
     then = chance.choice(ACTIVATIONS)
 
     def case(b: Builder) -> None:
-        b.output(b.conv(b.input(1, ic, *(high, wide)[:dims]), ic, oc, k, stride, groups, dims, then))
+        b.output(b.conv(b.input(1, shape.channels, *sides), shape, then))
 
     return case
+
+
+def _conv_shape(chance: random.Random) -> tuple[Shape, tuple[int, ...]]:
+    """A convolution, and the sides of its input."""
+    kind = chance.choice(CONVS)
+    high = chance.choice(SIDES)
+    sides: tuple[int, ...] = (high, chance.choice(SIDES) if chance.random() < 0.3 else high)
+    ic, oc, groups, stride = chance.choice(CHANNELS), chance.choice(CHANNELS), 1, chance.choice((1, 1, 2))
+    k = chance.choice((3, 3, 3, 5, 2))
+    if kind == "pointwise":
+        k = 1
+    elif kind == "head":
+        side = chance.choice((1, 1, 1, 7, 13))
+        sides, k, oc = (side, side), 1, chance.choice((2, 10, 90, 255, 1000, 1001))
+    elif kind == "depthwise":
+        oc, groups, k = ic, ic, chance.choice((3, 3, 3, 5, 7))
+    elif kind == "stem":
+        side = chance.choice((32, 64, 96, 128, 160, 224))
+        sides, ic, oc = (side, side), chance.choice((1, 3, 3, 4)), chance.choice((8, 16, 24, 32, 64))
+        k = chance.choice((3, 3, 5, 7))
+    elif kind == "grouped":
+        groups, k = chance.choice((2, 4, 8, 32)), chance.choice((1, 3, 3))
+        ic, oc = groups * chance.choice((2, 4, 8, 16, 32)), groups * chance.choice((1, 2, 4, 8, 16, 32))
+    kernel: tuple[int, ...] = (k, k)
+    if kind in {"line", "column"}:
+        length, k = chance.choice(LENGTHS), chance.choice((1, 3, 5, 9))
+        sides, kernel = ((length,), (k,)) if kind == "line" else ((length, 1), (k, 1))
+        if chance.random() < 0.3:
+            oc, groups = ic, ic
+    return Shape(ic, oc, kernel, stride, groups, padded=chance.random() < 0.75), sides
 
 
 def _product(chance: random.Random) -> Case:
@@ -236,11 +263,11 @@ def _between_convs(chance: random.Random) -> Case:
 
     def case(b: Builder) -> None:
         x = b.input(1, 16, side, side)
-        values = [b.conv(x, 16, channels, 1)]
+        values = [b.conv(x, Shape(16, channels))]
         if op in {"Add", "Mul", "Concat"}:
-            values.append(b.conv(x, 16, other if op == "Concat" else channels, 1))
+            values.append(b.conv(x, Shape(16, other if op == "Concat" else channels)))
         y = b.coded(_operator(b, op, values, side, pool))
         wide = channels + (other if op == "Concat" else 0)
-        b.output(b.conv(y, wide, 16, 1))
+        b.output(b.conv(y, Shape(wide, 16)))
 
     return case

@@ -48,6 +48,11 @@ Measured = tuple[str, dict[str, float], float, str]
 """A kernel, its work, its microseconds, and what is fused into it."""
 
 
+MOST_A_WEIGHT = 1.5e-4
+"""Microseconds that reading one weight can take, beside the arithmetic: few operators have many weights and little
+else, and what a fit gives to their weights for other reasons would be believed of large ones."""
+
+
 def measure(count: int, seed: int) -> list[Measured]:
     """Kernels of random operators."""
     chance = random.Random(seed)
@@ -129,31 +134,19 @@ def _elementwise(kernel: Kernel) -> Work | None:
 
 def _float_window(kernel: Kernel) -> Window:
     x, weight, out = kernel.inputs[0][1], kernel.inputs[1][1], kernel.outputs[0][1]
-    groups = kernel.attrs.get("group", 1)
-    return Window(
-        channels=x[1],
-        filters=weight[0],
-        groups=groups,
-        taps=math.prod(weight[2:]),
-        stride=max(kernel.attrs.get("strides", [1])),
-        positions=out[0] * math.prod(out[2:]),
-        rows=out[0] * math.prod(out[2:-1]),
-        spatial=len(x) - 2,
-    )
+    return kernels.window(x, weight, (out[0], weight[0], *out[2:]), *_attributes(kernel))
 
 
 def _integer_window(kernel: Kernel) -> Window:
     x, out = kernel.inputs[0][1], kernel.outputs[0][1]
-    return Window(
-        channels=x[-1],
-        filters=out[-1],
-        groups=kernel.attrs.get("group", 1),
-        taps=math.prod(kernel.attrs["kernel_shape"]),
-        stride=max(kernel.attrs.get("strides", [1])),
-        positions=math.prod(out[:-1]),
-        rows=math.prod(out[:-2]),
-        spatial=len(x) - 2,
-    )
+    groups = kernel.attrs.get("group", 1)
+    weight = (out[-1], x[-1] // groups, *kernel.attrs["kernel_shape"])
+    return kernels.window((x[0], x[-1], *x[1:-1]), weight, (out[0], out[-1], *out[1:-1]), *_attributes(kernel))
+
+
+def _attributes(kernel: Kernel) -> tuple[int, list[int], list[int]]:
+    attrs = kernel.attrs
+    return attrs.get("group", 1), attrs.get("strides", [1]), attrs.get("dilations", [1])
 
 
 # ---- fit
@@ -166,25 +159,26 @@ def fit(rows: list[tuple[dict[str, float], float]]) -> dict[str, float]:
     times = np.array([us for _, us in rows])
     size = np.maximum(amounts.max(axis=0), 1e-30)
     relative = 1 / (times + FLOOR)
+    most = np.array([MOST_A_WEIGHT if name == "weights" else np.inf for name in names]) * size
     trust = np.ones(len(times))
     found = np.zeros(len(names))
     for _ in range(30):  # reweighted until the sum of magnitudes, not of squares, is least
-        found = _least_squares(amounts / size * (relative * trust)[:, None], times * relative * trust)
+        found = _least_squares(amounts / size * (relative * trust)[:, None], times * relative * trust, most)
         error = np.abs(amounts / size @ found - times) * relative
         trust = 1 / np.sqrt(np.maximum(error, 0.03))
     counts = found > 0.02  # microseconds, of the largest amount
     return {name: float(f"{cost:.3g}") for name, cost, count in zip(names, found / size, counts, strict=True) if count}
 
 
-def _least_squares(matrix: Array, wanted: Array) -> Array:
-    """Non-negative, by coordinate descent on the normal equations."""
+def _least_squares(matrix: Array, wanted: Array, most: Array) -> Array:
+    """From 0 to `most`, by coordinate descent on the normal equations."""
     square, mixed = matrix.T @ matrix, matrix.T @ wanted
     found = np.zeros(len(mixed))
     for _ in range(3000):
         before = found.copy()
         for i in range(len(found)):
             if square[i, i] > 0:
-                found[i] = max(0.0, found[i] + (mixed[i] - square[i] @ found) / square[i, i])
+                found[i] = min(max(found[i] + (mixed[i] - square[i] @ found) / square[i, i], 0.0), most[i])
         if np.abs(found - before).max() <= 1e-9 * max(np.abs(found).max(), 1e-30):
             break
     return found

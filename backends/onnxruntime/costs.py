@@ -80,16 +80,8 @@ def _conv(costs: Costs, node: Node, integer: bool, given: Given, shapes: Shapes)
 def conv_window(node: Node, shapes: Shapes) -> Window:
     """A Conv as its kernel sees it. KeyError where a shape is not known."""
     x, weight, out = (_shape(t, shapes) for t in (node.inputs[0], node.inputs[1], node.outputs[0]))
-    return Window(
-        channels=x[1],
-        filters=weight[0],
-        groups=int(attribute(node, "group", 1)),
-        taps=math.prod(weight[2:]),
-        stride=max(attribute(node, "strides", [1])),
-        positions=out[0] * math.prod(out[2:]),
-        rows=out[0] * math.prod(out[2:-1]),
-        spatial=len(x) - 2,
-    )
+    strides, dilations = attribute(node, "strides", [1]), attribute(node, "dilations", [1])
+    return kernels.window(x, weight, out, int(attribute(node, "group", 1)), strides, dilations)
 
 
 def _product(costs: Costs, node: Node, integer: bool, given: Given, shapes: Shapes) -> Step | None:

@@ -12,7 +12,7 @@ Read in onnxruntime 1.32 (core/optimizer/nchwc_transformer.cc, nhwc_transformer.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +46,8 @@ class Window:
     """Batch times spatial positions of the output."""
     rows: int
     """Batch times all output dimensions but the innermost."""
+    overhang: int = 0
+    """Of the positions, those whose window hangs over the left or right edge of the input."""
     spatial: int = 2
     """Spatial dimensions."""
 
@@ -58,6 +60,35 @@ class Window:
     def depthwise(self) -> bool:
         """Does every channel have one filter of its own?"""
         return self.depth == 1 and self.groups == self.filters
+
+
+def overhanging(size: int, out: int, taps: int, stride: int, dilation: int = 1) -> int:
+    """How many of a row of `out` windows hang over the edges of a row of `size` elements."""
+    pads = max((out - 1) * stride + (taps - 1) * dilation + 1 - size, 0)
+    return min(out, -(-(pads // 2) // stride) + -(-(pads - pads // 2) // stride))
+
+
+def window(
+    x: Sequence[int],
+    weight: Sequence[int],
+    out: Sequence[int],
+    groups: int,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> Window:
+    """A convolution of x [N, C, ...] with weight [filters, C / groups, ...] to out [N, filters, ...]."""
+    rows = out[0] * math.prod(out[2:-1])
+    return Window(
+        channels=x[1],
+        filters=weight[0],
+        groups=groups,
+        taps=math.prod(weight[2:]),
+        stride=max(strides),
+        positions=rows * out[-1],
+        rows=rows,
+        overhang=rows * overhanging(x[-1], out[-1], weight[-1], strides[-1], dilations[-1]),
+        spatial=len(x) - 2,
+    )
 
 
 def up(size: int, step: int) -> int:
@@ -92,6 +123,7 @@ def float_conv(w: Window) -> Work:
             "macs": macs,
             "macs of strides": macs * (w.stride > 1),
             "outputs": w.positions * filters,
+            "macs at edges": w.overhang * filters * w.taps,
             "rows": w.rows * filters / BLOCK,
             "calls": 1,
         }
@@ -100,6 +132,7 @@ def float_conv(w: Window) -> Work:
             "macs": w.positions * filters * w.channels * w.taps,
             "macs of four blocks": w.positions * up(filters, 64) * w.channels * w.taps,
             "outputs": w.positions * filters,
+            "macs at edges": w.overhang * filters * w.channels * w.taps,
             "row taps": w.rows * up(filters, 64) * w.channels * w.taps,
             "calls": 1,
         }
@@ -117,7 +150,10 @@ def float_conv(w: Window) -> Work:
             "inputs": w.positions * depth * w.groups,
             "weights": filters * depth,
         }
-    return "blocked Conv", work | {"row taps": w.rows * filters * depth * w.taps / BLOCK**2}
+    return "blocked Conv", work | {
+        "macs at edges": w.overhang * filters * depth * w.taps,
+        "row taps": w.rows * filters * depth * w.taps / BLOCK**2,
+    }
 
 
 def _plain_conv(w: Window) -> Work:

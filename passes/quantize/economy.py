@@ -8,7 +8,6 @@ the times of what turns a value from one form into another, so a node in float a
 island of floats must save a share of the whole; whatever it does not, integers do better in bytes.
 """
 
-import math
 from dataclasses import dataclass, field
 
 from zc.figures import size_text
@@ -18,16 +17,60 @@ from zc.measure.bind import bind, measure_shapes, open_dims
 from zc.passes.quantize.ledger import Ledger, Unit
 from zc.passes.quantize.workshop import KeepFloat, Workshop
 from zc.pipeline.base import PassResult
-from zc.target import Shapes, Target
+from zc.target import Shapes
 
-PREFERENCE = 0.1
-"""Share of an integer kernel's time that is forgiven: predictions are that sure, and integers are smaller."""
-LEAST_GAIN = 0.01
-"""Share of the whole time that an island of floats must save."""
-LEAST_US = 20.0
-"""And microseconds: of nets that are over at once the size counts more."""
+
+@dataclass(frozen=True)
+class Terms:
+    """How much better floats must be before they are preferred; by default better at all."""
+
+    preference: float = 0.0
+    """Share of an integer kernel's time that is forgiven."""
+    least_gain: float = 0.0
+    """Share of the whole time that an island of floats must save."""
+    byte_worth: float = 0.0
+    """Of the time that not keeping all weights in float would be worth, as a share of the whole."""
+
+
+MILD = Terms(preference=0.1, least_gain=0.01, byte_worth=0.1)
+"""Predictions are no surer than this, and integers are smaller."""
+LEAST_US = 15.0
+"""Microseconds that all islands together must save: of nets that are over at once the size counts more."""
 MOST_ROUNDS = 4
 """Times that the nodes are placed anew after some have become float."""
+
+
+@dataclass(frozen=True, eq=False)
+class Island:
+    """Nodes that are joined by values and become float together."""
+
+    units: list[Unit]
+    float_us: float
+    """Time of the nodes and of the values beside them, in float,"""
+    integer_us: float
+    """and in integers."""
+
+    @property
+    def gain_us(self) -> float:
+        """What floats save."""
+        return self.integer_us - self.float_us
+
+    @property
+    def extra_bytes(self) -> int:
+        """By how much its weights are larger in float."""
+        return sum(unit.extra_bytes for unit in self.units)
+
+    @property
+    def layers(self) -> int:
+        """Weighted operators."""
+        return sum(unit.weighted for unit in self.units)
+
+    def reason(self, place: str) -> str:
+        """As the user reads it."""
+        others = self.layers - 1
+        where = f"here, with {others} layer{'s'[: others != 1]} beside it" if others > 0 else "here"
+        times = f"{self.float_us:.0f} us against {self.integer_us:.0f} us"
+        return f"float is faster {where}: {times} by the table of {place}"
 
 
 @dataclass
@@ -47,6 +90,12 @@ class Economy:
     chosen_us: float = 0.0
     """and as chosen."""
 
+    def add(self, island: Island, place: str) -> None:
+        """Leave these nodes in float too."""
+        self.layers += island.layers
+        self.weight_bytes += island.extra_bytes
+        self.reasons.update((unit.node.outputs[0].name, island.reason(place)) for unit in island.units)
+
     def keep_float(self, also: KeepFloat) -> KeepFloat:
         """The reasons why nodes stay float, with those of another function before them."""
 
@@ -61,53 +110,51 @@ def economise(workshop: Workshop, keep_float: KeepFloat) -> Economy:
 
     keep_float: what stays float for other reasons.
     """
-    target, found = workshop.ctx.target, Economy()
-    if target.costs is None:
-        return found
+    if workshop.ctx.target.costs is None:
+        return Economy()
     shapes = _shapes(workshop)
-    for number in range(MOST_ROUNDS):
-        places = workshop.places(found.keep_float(keep_float))
-        ledgers = [Ledger(one, target, shapes[id(one.graph)]) for one in places]
-        if number == 0:
-            found.float_us = sum(ledger.total(ledger.units) for ledger in ledgers)
-            found.integer_us = sum(ledger.total() for ledger in ledgers)
-        found.chosen_us = sum(ledger.total() for ledger in ledgers)
-        more = {n: why for ledger in ledgers for n, why in _choose(ledger, found, target, found.chosen_us).items()}
-        if not more:
-            break
-        found.reasons |= more
+    found = _settle(workshop, keep_float, shapes, MILD)
+    if found.layers and found.chosen_us > found.float_us:  # small favours for integers have added up
+        found = _settle(workshop, keep_float, shapes, Terms())
     return found
 
 
-def _choose(ledger: Ledger, found: Economy, target: Target, whole_us: float) -> dict[str, str]:
-    """Reasons, by name of a node's first output, for what of one scope is to become float."""
+def _settle(workshop: Workshop, keep_float: KeepFloat, shapes: dict[int, Shapes], terms: Terms) -> Economy:
+    """Place and choose until nothing more becomes float."""
+    target, found = workshop.ctx.target, Economy()
+    for number in range(MOST_ROUNDS):
+        places = workshop.places(found.keep_float(keep_float))
+        ledgers = [Ledger(one, target, shapes[id(one.graph)]) for one in places]
+        found.chosen_us = sum(ledger.total() for ledger in ledgers)
+        if number == 0:
+            found.float_us = sum(ledger.total(ledger.units) for ledger in ledgers)
+            found.integer_us = found.chosen_us
+        us_per_byte = terms.byte_worth * found.chosen_us / max(workshop.model.nbytes(), 1)
+        least_us = terms.least_gain * found.chosen_us
+        islands = [one for book in ledgers for one in _islands(book, terms.preference, least_us, us_per_byte)]
+        if not islands or (number == 0 and sum(one.gain_us for one in islands) < LEAST_US):
+            break
+        for island in islands:
+            found.add(island, target.name)
+    return found
+
+
+def _islands(ledger: Ledger, preference: float, least_us: float, us_per_byte: float) -> list[Island]:
+    """What of one scope is to become float.
+
+    least_us: what an island must save. us_per_byte: what a byte of weight is worth.
+    """
     bound: set[Unit] = set()
     while True:
-        floats = ledger.cheapest(bound, PREFERENCE)
-        islands = ledger.islands(floats)
-        costs = [(ledger.near(island, floats), ledger.near(island, set(floats) - set(island))) for island in islands]
-        least = max(LEAST_GAIN * whole_us, LEAST_US)
-        idle = [i for i, (a, b) in zip(islands, costs, strict=True) if b - a < least]
+        floats = ledger.cheapest(bound, preference, us_per_byte)
+        islands = [
+            Island(some, ledger.near(some, floats), ledger.near(some, set(floats) - set(some)))
+            for some in ledger.islands(floats)
+        ]
+        idle = [one for one in islands if one.gain_us - us_per_byte * one.extra_bytes < least_us]
         if not idle:
-            break
-        bound.update(unit for island in idle for unit in island)
-    reasons = {}
-    for island, (as_float, as_codes) in zip(islands, costs, strict=True):
-        others = len([u for u in island if u.weighted]) - 1
-        where = f"here, with {others} layer{'s'[: others != 1]} beside it" if others > 0 else "here"
-        why = f"float is faster {where}: {as_float:.0f} us against {as_codes:.0f} us by the table of {target.name}"
-        for unit in island:
-            reasons[unit.node.outputs[0].name] = why
-            found.layers += unit.weighted
-            found.weight_bytes += _saved_bytes(unit)
-    return reasons
-
-
-def _saved_bytes(unit: Unit) -> int:
-    """Bytes by which the weight of a layer in float exceeds its codes."""
-    weight = unit.node.inputs[1] if unit.weighted else None
-    shape = static_shape(weight) if weight is not None else None
-    return 3 * math.prod(shape) if shape is not None else 0
+            return islands
+        bound.update(unit for one in idle for unit in one.units)
 
 
 def _shapes(workshop: Workshop) -> dict[int, Shapes]:

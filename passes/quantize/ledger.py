@@ -6,6 +6,7 @@ A value is made in one form and wanted in some; what stands between them is paid
 Every price comes from the target's table (`zc.target.CostTable`).
 """
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import cast
@@ -13,6 +14,7 @@ from typing import cast
 import numpy as np
 
 from zc.ir.graph import Constant, Node, Tensor
+from zc.ir.shapes import static_shape
 from zc.passes.quantize.mincut import NEVER, MinCut
 from zc.passes.quantize.operators import data_inputs
 from zc.passes.quantize.placement import Placement
@@ -33,6 +35,8 @@ class Unit:
     """Does it run in integers only for somebody who needs its codes?"""
     float_us: float = 0.0
     integer_us: float = 0.0
+    extra_bytes: int = 0
+    """By how much its weight is larger in float."""
     fixed: bool = False
     """Must it run in integers? So it is left where its cost is not known."""
 
@@ -86,6 +90,7 @@ class Ledger:
                 unit = self._maker[id(node.inputs[0])]
             elif id(node) in may:
                 unit = Unit(node, weighted=id(node) in sites, wanted=id(node) in integer)
+                unit.extra_bytes = _extra_bytes(node) if unit.weighted else 0
                 self.units.append(unit)
             self._steps(node, unit, id(node) in absorbed)
 
@@ -178,16 +183,18 @@ class Ledger:
 
     # ---- the cheapest choice
 
-    def cheapest(self, bound: Collection[Unit], preference: float) -> list[Unit]:
+    def cheapest(self, bound: Collection[Unit], preference: float, us_per_byte: float = 0.0) -> list[Unit]:
         """The units that run in float when the whole scope is to take the least time, in graph order.
 
         bound: units that must run in integers. preference: share of its time that an integer kernel is let off.
+        us_per_byte: what a byte of weight is worth.
         """
         cut, number = MinCut(), {}
         for unit in self.units:
             number[unit] = cut.node()
             cut.if_yes(number[unit], _whole(unit.integer_us * (1 - preference)))
-            cut.if_no(number[unit], NEVER if unit.fixed or unit in bound else _whole(unit.float_us))
+            as_float = _whole(unit.float_us + unit.extra_bytes * us_per_byte)
+            cut.if_no(number[unit], NEVER if unit.fixed or unit in bound else as_float)
         for value in self.values:
             self._ask_of(value, cut, number)
         yes = cut.solve()
@@ -222,6 +229,12 @@ def _joint(cut: MinCut, nodes: list[int], any_yes: bool) -> int:
     for node in dict.fromkeys(nodes):
         cut.if_split(node, joint, NEVER) if any_yes else cut.if_split(joint, node, NEVER)
     return joint
+
+
+def _extra_bytes(node: Node) -> int:
+    """Four bytes a weight rather than one."""
+    shape = static_shape(node.inputs[1])
+    return 3 * math.prod(shape) if shape is not None else 0
 
 
 def _whole(us: float) -> int:

@@ -166,3 +166,11 @@ def test_a_net_of_thousands_of_layers_is_decided_in_seconds():
     floats = book.cheapest((), preference=0.1)
     assert time.process_time() - started < 4
     assert 0 < len(floats) < count
+
+
+def test_a_large_weight_stays_small_for_a_little_time(quantize_model, graph):
+    body = CHAIN.replace("float[4,4,1,1] t>", "float[400,4,1,1] t>")
+    model = graph(body.replace("(float[N,4,8,8] d)", "(float[N,400,8,8] d)"))
+    little, much = ({"Conv": (300.0, 100.0), "d": (100.0, us)} for us in (125.0, 900.0))
+    assert quantize_model(model.copy(), target=target(own=little)).result.stats["weighted_in_integers"] == 4
+    assert quantize_model(model.copy(), target=target(own=much)).result.stats["weighted_in_integers"] == 3
