@@ -28,3 +28,5 @@ class Form:
     hand."""
     rounding: Rounding = "nearest"
     """How the codes of weights are chosen: each by itself, or for what the layer says with all of them."""
+    equalize: bool = False
+    """Move factors from channel to channel across layers before ranges are taken."""

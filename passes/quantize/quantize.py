@@ -11,8 +11,17 @@ from zc.passes.quantize.economy import economise, tell_economy
 from zc.passes.quantize.form import Activations, Form, Rounding
 from zc.passes.quantize.opset import INT4_OPSET
 from zc.passes.quantize.ranges import Method
+from zc.passes.quantize.recipe import choose
 from zc.passes.quantize.refuse import refusal
-from zc.passes.quantize.report import figures, tell_error, tell_free, tell_placement, tell_raised, tell_samples
+from zc.passes.quantize.report import (
+    figures,
+    tell_error,
+    tell_free,
+    tell_placement,
+    tell_raised,
+    tell_samples,
+    tell_trials,
+)
 from zc.passes.quantize.select import float_filter
 from zc.passes.quantize.workshop import Built, KeepFloat, Workshop
 from zc.pipeline.base import Context, Pass, PassResult
@@ -51,8 +60,12 @@ class Quantize(Pass):
     activations: Activations | Literal["auto"] = "auto"
     """Where the ranges come from of what matrix products between float values read: calibration (static), the data at
     hand (dynamic), or whichever agrees better with the float model (auto)."""
-    rounding: Rounding = "nearest"
-    """How codes of weights are chosen: each by itself, or (second-order) for what the layer says with all of them."""
+    rounding: Rounding | Literal["auto"] = "auto"
+    """How codes of weights are chosen: each by itself, or (second-order) for what the layer says with all of them.
+    auto: what leaves less error at the outputs on rows held back."""
+    equalize: bool | Literal["auto"] = "auto"
+    """Move factors across layers first, so that no channel is lost in the range of another. auto: if it leaves less
+    error at the outputs on rows held back."""
     float_if_faster: bool = True
     """Leave in float what the target's cost table says takes longer in integers, conversions included."""
     skip: tuple[str, ...] = ()
@@ -76,9 +89,11 @@ class Quantize(Pass):
         form = self.form()
         if self.activations == "auto":
             form = replace(form, activations=choose_activations(workshop, form, keep_float))
-            result.chose = replace(self, activations=form.activations)
-        built = workshop.build(form, keep_float)
+        built, trials = choose(workshop, form, self._open(), keep_float)
+        tell_trials(result, trials)
         tell_free(result, workshop.free)
+        form = built.form
+        result.chose = replace(self, activations=form.activations, rounding=form.rounding, equalize=form.equalize)
         result.notes += built.told.notes
         tell_placement(result, built.model, built.places, ctx.target)
         tell_raised(result, built, ctx.target)
@@ -86,7 +101,7 @@ class Quantize(Pass):
         result.stats = {**figures(built, unfused), **self._agreement(workshop, built)}
         result.stats |= {"bytes_before": model.nbytes(), "bytes_after": built.model.nbytes()}
         model.take(built.model)
-        ctx.float_model = workshop.model
+        ctx.float_model = (workshop.equalised if form.equalize else workshop).model
         result.changed = True
         return result
 
@@ -126,7 +141,7 @@ class Quantize(Pass):
         return workshop, keep_float, unfused
 
     def form(self) -> Form:
-        """The settings of the options; calibrated ranges where the choice is left to measuring."""
+        """The settings of the options; of those that say auto, the plainest."""
         return Form(
             self.method,
             self.percentile,
@@ -134,8 +149,14 @@ class Quantize(Pass):
             self.bias_correct,
             self.weight_bits,
             "static" if self.activations == "auto" else self.activations,
-            self.rounding,
+            "nearest" if self.rounding == "auto" else self.rounding,
+            self.equalize is True,
         )
+
+    def _open(self) -> dict[str, tuple[object, ...]]:
+        """The options that say auto, and what they may become."""
+        values: dict[str, tuple[object, ...]] = {"rounding": ("nearest", "second-order"), "equalize": (False, True)}
+        return {name: choices for name, choices in values.items() if getattr(self, name) == "auto"}
 
     def _agreement(self, workshop: Workshop, built: Built) -> dict[str, int | float | str]:
         """How well it went, on rows held back."""

@@ -10,6 +10,7 @@ from zc.measure.agreement import Agreement
 from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.datafree import DataFree
 from zc.passes.quantize.placement import Placement
+from zc.passes.quantize.recipe import Trial, decibels
 from zc.passes.quantize.saturation import could_saturate
 from zc.passes.quantize.workshop import Built
 from zc.pipeline.base import PassResult
@@ -91,3 +92,14 @@ def tell_error(result: PassResult, found: dict[str, Agreement]) -> None:
     for name, one in found.items():
         if one.sqnr < POOR_SQNR:
             result.warn(name, f"the output has only {one.sqnr:.1f} dB signal to noise; compare with the float model")
+
+
+def tell_trials(result: PassResult, trials: Sequence[Trial]) -> None:
+    """What was tried for options that said auto."""
+    for one in trials[1:]:
+        if one.why:
+            result.info(one.text, one.why)
+        else:
+            taken = "taken" if one.taken else "not taken"
+            gain = f"{decibels(one.noise):.1f} dB at the outputs on rows held back, {decibels(one.before):.1f} without"
+            result.info(one.text, f"{taken}: {gain}")

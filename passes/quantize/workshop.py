@@ -9,7 +9,7 @@ saw of each value, so that a further build costs the writing of the graph and it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import cast
 
@@ -24,6 +24,7 @@ from zc.passes.quantize.activations import make_dynamic
 from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.calibrate import Calibration, Key
 from zc.passes.quantize.datafree import DRAWN, DataFree, cut_pair, free_of_data, join
+from zc.passes.quantize.equalize import equalise
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.opset import INT4_IR, INT4_OPSET, raise_opset
 from zc.passes.quantize.placement import Placement, place
@@ -129,8 +130,21 @@ class Workshop:
         scopes = regions(self.model if model is None else model)
         return [place(one.graph, self.ctx.target, keep_float, one.around) for one in scopes]
 
+    @cached_property
+    def equalised(self) -> "Workshop":
+        """The workshop of the same model with factors moved across layers. ZcError where none would help."""
+        if self.free is not None:
+            raise ZcError("without samples nothing shows what it would change")
+        other = Workshop(self.model, self.ctx)
+        plan = equalise(other.model, self.split.fit, self.ctx, per_channel=self.ctx.target.per_channel)
+        if all(one.alpha is None for one in plan.choices):
+            raise ZcError("no value would gain from it")
+        return other
+
     def build(self, form: Form, keep_float: KeepFloat = all_allowed) -> Built:
         """A quantised copy. ZcError when a value of the main graph is never finite."""
+        if form.equalize:
+            return replace(self.equalised.build(replace(form, equalize=False), keep_float), form=form)
         model, told = self.model.copy(), PassResult(True)
         places = self.places(keep_float, model)
         if form.activations == "dynamic":
