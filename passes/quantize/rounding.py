@@ -62,12 +62,14 @@ def cost(weights: Floats, moments: Floats, grid: Grid, codes: Floats) -> Floats:
 
 
 def second_order(weights: Floats, moments: Floats, grid: Grid) -> Floats:
-    """Codes [groups, D, M] of weights, with as little `cost` as can be found quickly.
+    """Codes [groups, D, M] of weights, with as little `cost` as can be found quickly, and no more than the nearest's.
 
     moments: [groups, D, D], symmetric and positive definite.
     """
     turn = _Turned(weights, moments)
-    return turn.back(turn.descended(grid, turn.rounded(grid)))
+    found, nearest = turn.back(turn.descended(grid, turn.rounded(grid))), grid.nearest(weights)
+    better = cost(weights, moments, grid, found) < cost(weights, moments, grid, nearest)
+    return np.where(better, found, nearest)
 
 
 def best_clips(
