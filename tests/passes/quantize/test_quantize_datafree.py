@@ -167,7 +167,7 @@ def test_biases_are_corrected_by_what_is_expected() -> None:
     for correct in (True, False):
         model, ctx = without_samples(original)
         exact = Runner(model, outputs=["n3"]).run(feed)["n3"].mean(axis=(0, 2, 3))
-        Quantize(bias_correct=correct, float_if_faster=False).run(model, ctx)
+        Quantize(bias_correct=correct, rounding="nearest", equalize=False, float_if_faster=False).run(model, ctx)
         raw = next(n.outputs[0].name for n in model.graph.nodes if n.name == "c3")
         off.append(np.abs(Runner(model, outputs=[raw]).run(feed)[raw].mean(axis=(0, 2, 3)) - exact).mean())
     assert off[0] < 0.6 * off[1]
