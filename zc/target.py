@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from zc.ir.graph import Node
 
-QuantType = Literal["uint8", "int8"]
+QuantType = Literal["uint8", "int8", "uint16", "int16"]
 Shapes = Mapping[str, tuple[int, ...]]
 """By name of a value."""
 Form = int
@@ -58,6 +58,8 @@ class Target:
     name: str
     activations: QuantType = "uint8"
     """Element type of quantised activations."""
+    activation_bits: frozenset[int] = frozenset({8})
+    """Bits of activations that it has kernels for."""
     symmetric_activations: bool = False
     """Must activations have the middle of their range as zero point?"""
     per_channel: bool = True

@@ -23,6 +23,8 @@ class Form:
     """Shift biases so that channel means are the float model's."""
     weight_bits: int = 8
     """Bits of the codes of weights: the largest is 2**(bits - 1) - 1."""
+    activation_bits: int = 8
+    """Bits of the codes of activations, 8 or 16."""
     activations: Activations = "static"
     """Where the ranges of what matrix products between float values read come from: calibration, or the data at
     hand."""

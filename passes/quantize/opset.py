@@ -9,6 +9,9 @@ from zc.ir.model import Model
 INT4_OPSET, INT4_IR = 21, 10
 """The first versions of the default operator set and of the file format that have numbers of 4 bits."""
 
+WIDE_OPSET = 21
+"""The first operator set with Q/DQ of 16 bits."""
+
 
 def raise_opset(model: Model, lowest: int, lacks: str = "per-channel Q/DQ") -> bool:
     """Convert the model to the default operator set `lowest` if it has an earlier one. True if it was converted.

@@ -9,7 +9,7 @@ from zc.passes.quantize.check import fusing
 from zc.passes.quantize.choose import choose_activations
 from zc.passes.quantize.economy import economise, tell_economy
 from zc.passes.quantize.form import Activations, Form, Rounding
-from zc.passes.quantize.opset import INT4_OPSET
+from zc.passes.quantize.opset import INT4_OPSET, WIDE_OPSET
 from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.recipe import choose
 from zc.passes.quantize.refuse import refusal
@@ -57,6 +57,8 @@ class Quantize(Pass):
     weight_bits: int = 8
     """Bits of the codes of weights, 2 to 8. With 4 and fewer the file halves where the target takes them from int4;
     kernels are those of int8. Better with rounding=second-order."""
+    activation_bits: Literal[8, 16] = 8
+    """Bits of the codes of activations. 16 are for accelerators; their ranges cut nothing off."""
     activations: Activations | Literal["auto"] = "auto"
     """Where the ranges come from of what matrix products between float values read: calibration (static), the data at
     hand (dynamic), or whichever agrees better with the float model (auto)."""
@@ -78,6 +80,8 @@ class Quantize(Pass):
             raise ZcError(f"percentile is {self.percentile:g}; give more than 50 and at most 100")
         if not 2 <= self.weight_bits <= 8:
             raise ZcError(f"weight_bits is {self.weight_bits}; give 2 to 8")
+        if self.activation_bits == 16 and self.activations == "dynamic":
+            raise ZcError("activations=dynamic takes 8 bits; leave out activation_bits=16")
 
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Quantise the model in place. ZcError when samples, options or model make it impossible."""
@@ -87,7 +91,7 @@ class Quantize(Pass):
             return result
         workshop, keep_float, unfused = prepared
         form = self.form()
-        if self.activations == "auto":
+        if self.activations == "auto" and self.activation_bits == 8:
             form = replace(form, activations=choose_activations(workshop, form, keep_float))
         built, trials = choose(workshop, form, self._open(), keep_float)
         tell_trials(result, trials)
@@ -127,6 +131,9 @@ class Quantize(Pass):
         if self.weight_bits <= 4 and ctx.target.loads_int4:
             _make_room_for_int4(workshop, result)
         tell_samples(result, ctx.need_samples(model))
+        if self.activation_bits == 16:
+            _make_room_for_16(workshop, result)
+            return workshop, keep_float, 0
         if self.float_if_faster:
             economy = economise(workshop, keep_float)
             keep_float = economy.keep_float(keep_float)
@@ -148,6 +155,7 @@ class Quantize(Pass):
             self.per_channel,
             self.bias_correct,
             self.weight_bits,
+            self.activation_bits,
             "static" if self.activations == "auto" else self.activations,
             "nearest" if self.rounding == "auto" else self.rounding,
             self.equalize is True,
@@ -176,3 +184,19 @@ def _make_room_for_int4(workshop: Workshop, result: PassResult) -> None:
             result.info(where, f"opset raised to {INT4_OPSET}, the first with numbers of 4 bits")
     except ZcError as err:
         result.info(where, f"each weight takes 8 bits in the file: {err}")
+
+
+def _make_room_for_16(workshop: Workshop, result: PassResult) -> None:
+    """Raise the operator set to one with Q/DQ of 16 bits, and say where they compute."""
+    where, target = workshop.model.name, workshop.ctx.target
+    try:
+        if workshop.raise_opset(WIDE_OPSET, "Q/DQ of 16 bits"):
+            result.info(where, f"opset raised to {WIDE_OPSET}, the first with Q/DQ of 16 bits")
+    except ZcError as err:
+        result.info(where, f"Q/DQ of 16 bits are onnxruntime's own operators: {err}")
+    if 16 not in target.activation_bits:
+        result.warn(
+            where,
+            f"{target.name} has no kernels for activations of 16 bits: there all is computed in float, and weights are "
+            "turned into numbers at every run, which takes longer than the float model",
+        )

@@ -81,7 +81,8 @@ def tell_raised(result: PassResult, built: Built, target: Target) -> None:
         if one.narrowed:
             what = "so that pairs of products cannot saturate 16 bits"
             result.info(one.where, f"{one.narrowed} weight scales were raised {what}")
-    count = sum(could_saturate(one.node, one.weight.values) for one in built.coded) if target.saturates_on else 0
+    saturable = bool(target.saturates_on) and built.form.activation_bits == 8
+    count = sum(could_saturate(one.node, one.weight.values) for one in built.coded) if saturable else 0
     if count:
         what = f"{count} of {len(built.coded)} layers could saturate on {target.saturates_on}"
         result.info(built.model.name, what)

@@ -52,11 +52,12 @@ def activation_scale(low: float, high: float, kind: QuantType, symmetric: bool) 
     """
     low, high = min(low, 0.0), max(high, 0.0)
     info = np.iinfo(np.dtype(kind))
+    middle = (info.max + info.min + 1) // 2
     if low == high:
-        return Scale(np.float32(1), 0 if kind == "int8" else 128 if symmetric else 0, kind)
+        return Scale(np.float32(1), middle if symmetric or info.min < 0 else 0, kind)
     if symmetric:
-        step = max(-low, high) / WEIGHT_LIMIT
-        return Scale(np.float32(max(step, SMALLEST_SCALE)), 0 if kind == "int8" else 128, kind)
+        step = max(-low, high) / ((info.max - info.min) // 2)
+        return Scale(np.float32(max(step, SMALLEST_SCALE)), middle, kind)
     scale = np.float32(max((high - low) / (info.max - info.min), SMALLEST_SCALE))
     return Scale(scale, int(np.clip(info.min + np.rint(-low / float(scale)), info.min, info.max)), kind)
 

@@ -37,6 +37,13 @@ from zc.passes.quantize.write import assign_scales, write
 from zc.passes.tailor.idioms import recognise
 from zc.passes.tailor.tailor import masked, sample_feeds, suit
 from zc.pipeline.base import Context, PassResult
+from zc.target import QuantType
+
+MOVES_ANYTHING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Slice", "Split"})
+"""Operators that have kernels for whatever they move, codes of 16 bits too."""
+
+WIDE: dict[QuantType, QuantType] = {"uint8": "uint16", "int8": "int16", "uint16": "uint16", "int16": "int16"}
+"""The type of codes with 16 bits that is like another."""
 
 KeepFloat = Callable[[Node], str | None]
 """The reason why a node stays float, or None. It is asked of nodes of copies: go by their names."""
@@ -125,10 +132,15 @@ class Workshop:
         self._settle()
         return True
 
-    def places(self, keep_float: KeepFloat = all_allowed, model: Model | None = None) -> list[Placement]:
-        """What would run in integers in the main graph and in each branch; of a copy, if one is given."""
-        scopes = regions(self.model if model is None else model)
-        return [place(one.graph, self.ctx.target, keep_float, one.around) for one in scopes]
+    def places(self, keep_float: KeepFloat = all_allowed, model: Model | None = None, bits: int = 8) -> list[Placement]:
+        """What would run in integers in the main graph and in each branch; of a copy, if one is given.
+
+        bits: of activations.
+        """
+        scopes, target = regions(self.model if model is None else model), self.ctx.target
+        if bits > 8:
+            target = replace(target, transparent_ops=target.transparent_ops & MOVES_ANYTHING)
+        return [place(one.graph, target, keep_float, one.around) for one in scopes]
 
     @cached_property
     def equalised(self) -> "Workshop":
@@ -146,7 +158,7 @@ class Workshop:
         if form.equalize:
             return replace(self.equalised.build(replace(form, equalize=False), keep_float), form=form)
         model, told = self.model.copy(), PassResult(True)
-        places = self.places(keep_float, model)
+        places = self.places(keep_float, model, form.activation_bits)
         if form.activations == "dynamic":
             for one in places:
                 make_dynamic(one, self.ctx.target)
@@ -191,9 +203,7 @@ class Workshop:
                 self._tell_odd_values(told, tensor.name, seen[id(tensor)])
             missing = next((t for t in one.measured() if not seen[id(t)].count), None)
             if missing is None:
-                codes = Codes(256, self.ctx.target.symmetric_activations)
-                ranges = {key: find_range(one, form.method, form.percentile, codes) for key, one in seen.items()}
-                scales[id(one.graph)] = assign_scales(one, ranges, self.ctx.target)
+                scales[id(one.graph)] = self._scales_of(one, seen, form)
             elif one.graph is model.graph:
                 raise self._never_finite(missing)
             else:
@@ -201,6 +211,14 @@ class Workshop:
                     why = f"no calibration row runs the branch that reads '{missing.name}'"
                     told.declined(describe(site.node), f"{site.node.op} stays float: {why}")
         return scales
+
+    def _scales_of(self, place: Placement, seen: dict[int, Sketch], form: Form) -> dict[int, Scale]:
+        target, bits = self.ctx.target, form.activation_bits
+        # 16 bits resolve what a few outliers stretch: there is no need to cut them off.
+        method, kind = (form.method, target.activations) if bits == 8 else ("minmax", WIDE[target.activations])
+        codes = Codes(2**bits, target.symmetric_activations)
+        ranges = {key: find_range(one, method, form.percentile, codes) for key, one in seen.items()}
+        return assign_scales(place, ranges, target, kind)
 
     def _never_finite(self, tensor: Tensor) -> ZcError:
         return ZcError(

@@ -12,28 +12,32 @@ from typing import cast
 import numpy as np
 
 from zc.ir.edit import Editor, Names, detach
-from zc.ir.graph import Array, Constant, Node, Tensor, Variable, describe, fixed_value
-from zc.passes.quantize.dynamic import DynamicWriter
+from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe, fixed_value
+from zc.passes.quantize.dynamic import VENDOR, DynamicWriter
 from zc.passes.quantize.operators import activation_bounds, data_inputs, is_number
+from zc.passes.quantize.opset import WIDE_OPSET
 from zc.passes.quantize.placement import Placement
 from zc.passes.quantize.scheme import Scale, activation_scale
 from zc.passes.quantize.weights import Coded, WeightForm, WeightWriter
-from zc.target import Target
+from zc.target import QuantType, Target
 
 Range = tuple[float, float]
 
 
-def assign_scales(placement: Placement, ranges: dict[int, Range], target: Target) -> dict[int, Scale]:
-    """The scale of each value with codes, by id. `ranges`: lowest and highest, by id of each measured value."""
+def assign_scales(placement: Placement, ranges: dict[int, Range], target: Target, kind: QuantType) -> dict[int, Scale]:
+    """The scale of each value with codes, by id, which are of type `kind`.
+
+    ranges: lowest and highest, by id of each measured value.
+    """
     scales = {}
     for group in {id(g): g for g in placement.groups.values()}.values():
-        if group.fixed is not None:
+        if group.fixed is not None and kind == target.activations:
             scale = Scale(np.float32(group.fixed[0]), group.fixed[1], target.activations)
             scales.update({id(t): scale for t in group.members})
             continue
         low = max(min(ranges[id(t)][0] for t in group.measured), group.bounds[0])
         high = min(max(ranges[id(t)][1] for t in group.measured), group.bounds[1])
-        scale = activation_scale(low, high, target.activations, target.symmetric_activations)
+        scale = activation_scale(low, high, kind, target.symmetric_activations)
         scales.update({id(t): scale for t in group.members})
     return scales
 
@@ -64,6 +68,11 @@ def write(placement: Placement, scales: dict[int, Scale], names: Names, form: We
     coded += [products.site(site) for site in placement.dynamic]
     writer.finish([*weights.replaced, *products.replaced])
     return sorted(coded, key=lambda one: order[id(one.node)])
+
+
+def domain_of(scale: Scale, graph: Graph) -> str | None:
+    """The domain of Q/DQ with such codes: those of 16 bits are onnxruntime's own where the operator set has none."""
+    return VENDOR if scale.dtype.itemsize > 1 and graph.opset < WIDE_OPSET else None
 
 
 class Writer:
@@ -162,7 +171,7 @@ class Writer:
         size = float(values.reshape(-1)[0])
         kind = next(iter(self.scales.values())).type
         # Unsigned codes have no -1: there the zero point is 1 and the code 0.
-        zero, code = (0, 1) if size >= 0 else (0, -1) if kind == "int8" else (1, 0)
+        zero, code = (0, 1) if size >= 0 else (0, -1) if kind.startswith("int") else (1, 0)
         scale = Scale(np.float32(abs(size) or 1.0), zero, kind)
         codes = self.names.constant(f"{tensor.name}_q", np.full(values.shape, code if size else zero, scale.dtype))
         out = self.names.variable(f"{tensor.name}_dq")
@@ -174,14 +183,16 @@ class Writer:
         """Add value -> QuantizeLinear -> codes."""
         codes = Variable(self.names.take(f"{stem}_q"), scale.dtype, value.shape)
         name = self.names.take(f"{stem}_QuantizeLinear")
-        self.editor.add(Node("QuantizeLinear", name, {}, [value, *self._parameters(scale, stem)], [codes]))
+        inputs = [value, *self._parameters(scale, stem)]
+        self.editor.add(Node("QuantizeLinear", name, {}, inputs, [codes], domain_of(scale, self.placement.graph)))
         return codes
 
     def dequantize(self, codes: Tensor, value: Tensor, scale: Scale) -> None:
         """Add codes -> DequantizeLinear -> value."""
         name = self.names.take(f"{value.name}_DequantizeLinear")
         inputs = [codes, *self._parameters(scale, value.name)]
-        self.dequantizers.append(self.editor.add(Node("DequantizeLinear", name, {}, inputs, [value])))
+        domain = domain_of(scale, self.placement.graph)
+        self.dequantizers.append(self.editor.add(Node("DequantizeLinear", name, {}, inputs, [value], domain)))
 
     def _parameters(self, scale: Scale, stem: str) -> tuple[Constant, Constant]:
         if id(scale) not in self.parameters:
