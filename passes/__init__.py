@@ -14,6 +14,7 @@ BUILTIN: dict[str, str] = {
     "tailor": "zc.passes.tailor.tailor",
     "prune": "zc.passes.prune.prune",
     "equalize": "zc.passes.quantize.equalize",
+    "clip": "zc.passes.quantize.clip",
     "smooth": "zc.passes.quantize.smooth",
     "quantize": "zc.passes.quantize.quantize",
     "round": "zc.passes.quantize.round",

@@ -18,9 +18,10 @@ from zc.passes.quantize.datafree import free_of_data, statistics
 from zc.passes.quantize.scaling.balance import Classes, balanced, weight_ranges
 from zc.passes.quantize.scaling.flow import Flow
 from zc.passes.quantize.scaling.interpret import interpret
-from zc.passes.quantize.scaling.observe import Source, channel_extremes
+from zc.passes.quantize.scaling.observe import channel_extremes
 from zc.passes.quantize.scaling.plan import ALPHAS, Choice, Plan, make_plan, wanted_values
 from zc.passes.quantize.scaling.rescale import Factors, rescale
+from zc.passes.quantize.trial import Source, db
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 
@@ -216,13 +217,9 @@ def tell_choices(result: PassResult, choices: Sequence[Choice]) -> None:
             continue
         if one.alpha is None:
             name = f"'{one.values[0]}'" + (f" and {len(one.values) - 1} more" if len(one.values) > 1 else "")
-            was, would = _db(one.before), _db(one.after)
+            was, would = db(one.before), db(one.after)
             result.declined(name, f"keeps its scale: rounding leaves {was:.1f} dB behind it, at best {would:.1f}")
         else:
-            gains.append(_db(one.after) - _db(one.before))
+            gains.append(db(one.after) - db(one.before))
     result.stats["values_scaled"] = sum(len(one.values) for one in choices if one.alpha is not None)
     result.stats["gain_db"] = round(float(np.mean(gains)), 2) if gains else 0.0
-
-
-def _db(error: float) -> float:
-    return float(-10 * np.log10(max(error, 1e-30)))

@@ -13,8 +13,9 @@ from zc.ir.graph import Constant, Node, Tensor
 from zc.ir.model import Model
 from zc.passes.quantize.equalize import open_flow, put_in, tell_choices, tell_pinned, where_to_look
 from zc.passes.quantize.scaling.flow import Flow, Reader
-from zc.passes.quantize.scaling.observe import Source, channel_extremes
+from zc.passes.quantize.scaling.observe import channel_extremes
 from zc.passes.quantize.scaling.plan import ALPHAS, Plan, make_plan, wanted_values
+from zc.passes.quantize.trial import Source
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 

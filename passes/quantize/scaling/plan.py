@@ -8,9 +8,10 @@ import numpy as np
 from zc.ir.graph import Tensor
 from zc.passes.quantize.scaling.balance import Classes, activation_ranges, balanced, weight_ranges, within_limits
 from zc.passes.quantize.scaling.flow import Flow, Reader
-from zc.passes.quantize.scaling.observe import Extremes, Source, rounding_errors
+from zc.passes.quantize.scaling.observe import Extremes, rounding_errors
 from zc.passes.quantize.scaling.rescale import Factors
 from zc.passes.quantize.scaling.upstream import Rounding
+from zc.passes.quantize.trial import Source
 from zc.pipeline.base import Context
 
 ALPHAS = (0.0, 0.25, 0.5, 0.7, 0.85, 1.0)
