@@ -23,6 +23,11 @@ def require_matches(option: str, patterns: Sequence[str], known: Sequence[str], 
             raise ZcError(f"{option}={pattern} matches no {what}{close}; * and ? stand for anything")
 
 
+def as_pattern(word: str) -> str:
+    """A pattern that matches this word: `*`, `?` and `[` stand for themselves, `+` would part the list of an option."""
+    return "".join(f"[{c}]" if c in "*?[" else "?" if c == "+" else c for c in word)
+
+
 def _folders(words: Sequence[str]) -> list[str]:
     """Patterns for all that begins alike: `/layer1/*` of `/layer1/conv1/Conv`."""
     found = {word[: i + 1] + "*" for word in words for i, letter in enumerate(word) if letter in "/." and i > 0}

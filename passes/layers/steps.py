@@ -104,7 +104,7 @@ _NOTHING = np.zeros(0)
 def _part(
     model: Model, nodes: list[Node], reads: Sequence[Tensor], gives: Sequence[Tensor], values: dict[str, Array]
 ) -> Model:
-    """Some nodes as a model of its own; its nodes are the model's, inputs and outputs stand for them."""
+    """Some nodes as a model of its own. ZcError when a value that it reads or gives is no tensor."""
     for tensor in (*reads, *gives):
         given = isinstance(values.get(tensor.name, _NOTHING), np.ndarray)
         if not given or getattr(tensor, "type", "tensor_type") != "tensor_type":

@@ -1,13 +1,59 @@
-"""Biases of quantised operators: shift them, and follow new weight scales."""
+"""Biases of quantised operators, and of those in float behind them: shift them, and follow new weight scales."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from zc.ir.graph import Array
+from zc.ir.edit import Names
+from zc.ir.graph import Array, Constant, Node, Tensor
+from zc.ir.model import Model
+from zc.passes.layers.layers import find_layers
 from zc.passes.quantize.scheme import BIAS_LIMIT, bias_codes
 from zc.passes.quantize.weights import Coded
 
+ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 
-def shift_bias(one: Coded, wanted: Array) -> Array:
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A layer that stayed float behind quantised ones: it reads what they spoiled, and its bias can make up for it."""
+
+    node: Node
+    output: Tensor
+    """What it puts out, the bias included."""
+    channel_axis: int
+    bias: Constant
+    bias_scales: None = None
+
+    @property
+    def float_name(self) -> str:
+        """The name of its output in the float model."""
+        return self.output.name
+
+
+def kept_layers(model: Model, coded: Sequence[Coded]) -> list[Kept]:
+    """The layers of the main graph in float that read what is quantised, directly or not; each gets a bias.
+
+    Those that cannot have one of their own are left out. `model` is sorted.
+    """
+    spoiled: set[int] = set()
+    for node in model.graph.nodes:
+        if node.op in ROUNDING or any(id(t) in spoiled for t in node.inputs):
+            spoiled.update(id(t) for t in node.outputs)
+    integer = {id(one.node) for one in coded}
+    names, found = Names(model.graph), []
+    for layer in find_layers(model)[0]:
+        if id(layer.node) in integer or id(layer.source) not in spoiled or not layer.may_shift:
+            continue
+        if layer.bias is None:
+            layer.set_offset(layer.offset(), names)
+        assert layer.bias is not None
+        found.append(Kept(layer.node, layer.end, 1 if layer.convolves else -1, layer.bias))
+    return found
+
+
+def shift_bias(one: Coded | Kept, wanted: Array) -> Array:
     """Add to the bias of an operator that has one, by channel; what was really added, float32[channels]."""
     assert one.bias is not None
     before = one.bias.values

@@ -112,7 +112,7 @@ def economise(workshop: Workshop, keep_float: KeepFloat) -> Economy:
     """
     if workshop.ctx.target.costs is None:
         return Economy()
-    shapes = _shapes(workshop)
+    shapes = shapes_of(workshop)
     found = _settle(workshop, keep_float, shapes, MILD)
     if found.layers and found.chosen_us > found.float_us:  # small favours for integers have added up
         found = _settle(workshop, keep_float, shapes, Terms())
@@ -157,7 +157,7 @@ def _islands(ledger: Ledger, preference: float, least_us: float, us_per_byte: fl
         bound.update(unit for one in idle for unit in one.units)
 
 
-def _shapes(workshop: Workshop) -> dict[int, Shapes]:
+def shapes_of(workshop: Workshop) -> dict[int, Shapes]:
     """By id of each scope of the workshop's model: the sizes of the values that it sees, for a batch of one.
 
     Open dimensions have the sizes of the first calibration row.

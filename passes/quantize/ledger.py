@@ -7,19 +7,20 @@ Every price comes from the target's table (`zc.target.CostTable`).
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 
-from zc.ir.graph import Constant, Node, Tensor
+from zc.ir.graph import Constant, Node, Tensor, describe
 from zc.ir.shapes import static_shape
 from zc.passes.quantize.mincut import NEVER, MinCut
 from zc.passes.quantize.operators import data_inputs
 from zc.passes.quantize.placement import Placement
 from zc.target import Form, Shapes, Target
 
+NO_CHARGES: Mapping[str, float] = {}
 Ends = tuple[Form, Form]
 """The form of a value at one end of its way: if the node there runs in float, and if it runs in integers."""
 
@@ -37,6 +38,8 @@ class Unit:
     integer_us: float = 0.0
     extra_bytes: int = 0
     """By how much its weight is larger in float."""
+    charge_us: float = 0.0
+    """What its rounding errors are worth, where accuracy has a price: paid if it runs in integers."""
     fixed: bool = False
     """Must it run in integers? So it is left where its cost is not known."""
 
@@ -58,8 +61,13 @@ class Value:
 class Ledger:
     """The costs of one placement, by node and by value."""
 
-    def __init__(self, placement: Placement, target: Target, shapes: Shapes) -> None:
-        """shapes: sizes of the values of the scope, by name; nodes without them stay as they were placed."""
+    def __init__(
+        self, placement: Placement, target: Target, shapes: Shapes, charges: Mapping[str, float] = NO_CHARGES
+    ) -> None:
+        """shapes: sizes of the values of the scope, by name; nodes without them stay as they were placed.
+
+        charges: `Unit.charge_us`, by the name of a node.
+        """
         assert target.costs is not None
         self.placement, self.costs, self.shapes = placement, target.costs, shapes
         self.units: list[Unit] = []
@@ -71,6 +79,8 @@ class Ledger:
         self._forms: tuple[dict[int, Form], dict[int, Form]] = ({}, {})  # by id of a value: among floats, among codes
         self._reads: dict[int, Ends] = {}  # by id of a node
         self._price()
+        for unit in self.units:
+            unit.charge_us = charges.get(describe(unit.node), 0.0)
         self._connect()
         self._touching: dict[Unit, list[Value]] = {unit: [] for unit in self.units}
         for value in self.values:
@@ -150,15 +160,15 @@ class Ledger:
     # ---- sums
 
     def total(self, floats: Collection[Unit] = ()) -> float:
-        """Microseconds of the scope when these units run in float and the others in integers."""
+        """Microseconds of the scope, without charges, when these units run in float and the others in integers."""
         chosen = set(floats)
         own = sum(u.float_us if u in chosen else u.integer_us for u in self.units)
         return self.fixed_us + own + sum(self._way(value, chosen) for value in self.values)
 
     def near(self, some: Collection[Unit], floats: Collection[Unit]) -> float:
-        """The part of `total(floats)` that is of these units and of the values beside them."""
+        """The part of `total(floats)` that is of these units and of the values beside them, and their charges."""
         chosen, here = set(floats), dict.fromkeys(some)
-        own = sum(u.float_us if u in chosen else u.integer_us for u in here)
+        own = sum(u.float_us if u in chosen else u.integer_us + u.charge_us for u in here)
         return own + sum(self._way(v, chosen) for v in dict.fromkeys(v for u in here for v in self._touching[u]))
 
     def islands(self, floats: Collection[Unit]) -> list[list[Unit]]:
@@ -192,7 +202,7 @@ class Ledger:
         cut, number = MinCut(), {}
         for unit in self.units:
             number[unit] = cut.node()
-            cut.if_yes(number[unit], _whole(unit.integer_us * (1 - preference)))
+            cut.if_yes(number[unit], _whole(unit.integer_us * (1 - preference) + unit.charge_us))
             as_float = _whole(unit.float_us + unit.extra_bytes * us_per_byte)
             cut.if_no(number[unit], NEVER if unit.fixed or unit in bound else as_float)
         for value in self.values:

@@ -1,14 +1,19 @@
 """The pass `quantize`: static int8 quantisation with calibration."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from zc.errors import ZcError
+from zc.ir.graph import Node, describe
 from zc.ir.model import Model
+from zc.passes.patterns import as_pattern
+from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.check import fusing
 from zc.passes.quantize.choose import choose_activations
 from zc.passes.quantize.economy import economise, tell_economy
 from zc.passes.quantize.form import Activations, Form, Rounding
+from zc.passes.quantize.guard import Demand, Guard
+from zc.passes.quantize.guard import Trial as Guarded
 from zc.passes.quantize.opset import INT4_OPSET, WIDE_OPSET
 from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.recipe import choose
@@ -70,6 +75,12 @@ class Quantize(Pass):
     error at the outputs on rows held back."""
     float_if_faster: bool = True
     """Leave in float what the target's cost table says takes longer in integers, conversions included."""
+    guard: bool = True
+    """Compare with the float model on samples held back: leave in float what costs much accuracy for little time, and
+    whatever else has to be lest the outputs collapse."""
+    max_drop: float | None = None
+    """Agreement with the float model on samples held back that may be lost, as 0.01; the layers that cost most stay
+    float until it holds, and if it cannot, that is an error."""
     skip: tuple[str, ...] = ()
     """Nodes to leave in float: globs over node names, operators and output names."""
     only: tuple[str, ...] = ()
@@ -82,6 +93,8 @@ class Quantize(Pass):
             raise ZcError(f"weight_bits is {self.weight_bits}; give 2 to 8")
         if self.activation_bits == 16 and self.activations == "dynamic":
             raise ZcError("activations=dynamic takes 8 bits; leave out activation_bits=16")
+        if self.max_drop is not None and not 0 <= self.max_drop < 1:
+            raise ZcError(f"max_drop is {self.max_drop:g}; give a share of agreement that may be lost, as 0.01")
 
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Quantise the model in place. ZcError when samples, options or model make it impossible."""
@@ -93,21 +106,42 @@ class Quantize(Pass):
         form = self.form()
         if self.activations == "auto" and self.activation_bits == 8:
             form = replace(form, activations=choose_activations(workshop, form, keep_float))
-        built, trials = choose(workshop, form, self._open(), keep_float)
+        chosen, trials = choose(workshop, form, self._open(), keep_float)
         tell_trials(result, trials)
         tell_free(result, workshop.free)
-        form = built.form
-        result.chose = replace(self, activations=form.activations, rounding=form.rounding, equalize=form.equalize)
+        form = chosen.form
+        told = replace(self, activations=form.activations, rounding=form.rounding, equalize=form.equalize)
+        result.chose = told if told != self else None
+        trial = self._guard(workshop, form, keep_float, ctx, result).best(result)
+        if trial.empty:
+            return result
+        built = trial.built
         result.notes += built.told.notes
         tell_placement(result, built.model, built.places, ctx.target)
         tell_raised(result, built, ctx.target)
-        tell_error(result, workshop.reference.by_output(built.model))
+        tell_error(result, trial.found)
         result.stats = {**figures(built, unfused), **self._agreement(workshop, built)}
         result.stats |= {"bytes_before": model.nbytes(), "bytes_after": built.model.nbytes()}
+        if trial.left.nodes:
+            result.chose = self._chosen(workshop, trial, told)
         model.take(built.model)
         ctx.float_model = (workshop.equalised if form.equalize else workshop).model
         result.changed = True
         return result
+
+    def _guard(self, workshop: Workshop, form: Form, keep_float: KeepFloat, ctx: Context, result: PassResult) -> Guard:
+        gate = ctx.gate
+        if gate is not None and not (before := gate(workshop.model)).passed:
+            result.warn("--max-drop", f"it is missed before anything is quantised ({before.line})")
+            gate = None
+        return Guard(workshop, form, keep_float, Demand(self.guard, self.float_if_faster, self.max_drop, gate))
+
+    def _chosen(self, workshop: Workshop, trial: Guarded, chosen: "Quantize") -> "Quantize":
+        """The options that give the same without a search."""
+        nodes = [cast(Node, n) for one in regions(workshop.model) for n in one.graph.nodes]
+        named = float_filter(workshop.model, self.skip, self.only)
+        left = tuple(dict.fromkeys(as_pattern(describe(n)) for n in nodes if trial.keep_float(n) and not named(n)))
+        return replace(chosen, skip=self.skip + left, guard=False, max_drop=None, float_if_faster=False)
 
     def prepare(self, model: Model, ctx: Context, result: PassResult) -> tuple[Workshop, KeepFloat, int] | None:
         """What is to be built from, what stays float, and how many layers do because the target would run them so.

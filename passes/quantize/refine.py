@@ -24,7 +24,7 @@ from zc.passes.layers.layers import Layer, by_value, find_layers
 from zc.passes.layers.normal import Normal
 from zc.passes.layers.rows import choose_positions, padding_of, rows_of, values_at
 from zc.passes.layers.steps import HELD_BACK, Steps, hold
-from zc.passes.quantize.biases import bias_values, shift_bias
+from zc.passes.quantize.biases import Kept, bias_values, kept_layers, shift_bias
 from zc.passes.quantize.codes import weight_codes, what_is_read
 from zc.passes.quantize.form import Rounding
 from zc.passes.quantize.recode import DAMPING, Parts, recode
@@ -60,17 +60,22 @@ def refine(
     """Refine a quantised model in place.
 
     original: the float model with the same value names. coded: operators of the main graph with codes as weights, in
-    graph order. rounding: nearest leaves codes as they are. bias: correct the biases of those that have one.
-    damping: see `recode`. ZcError when a value between two layers is a sequence or a map.
+    graph order. rounding: nearest leaves codes as they are. bias: correct the biases of those that have one, and of
+    layers in float behind them. damping: see `recode`. ZcError when a value between two layers is a sequence or a map.
     """
-    layers = [c for c in coded if rounding != "nearest" or (bias and c.bias is not None)]
+    layers: list[Coded | Kept] = [c for c in coded if rounding != "nearest" or (bias and c.bias is not None)]
     done = Refined()
     if not layers:
         return done
+    if bias:
+        order = {id(n): i for i, n in enumerate(model.graph.nodes)}
+        known = {t.name for n in original.graph.nodes for t in n.outputs}
+        kept = [one for one in kept_layers(model, coded) if one.float_name in known]
+        layers = sorted([*layers, *kept], key=lambda one: order[id(one.node)])
     sweep = _Sweep(model, original, layers, samples, ctx, done)
     for one in ctx.track(layers, "refine", len(layers)):
         sweep.advance(one)
-        if rounding != "nearest":
+        if rounding != "nearest" and isinstance(one, Coded):
             sweep.round(one, bias and one.bias is not None, damping)
         if bias and one.bias is not None:
             sweep.shift(one)
@@ -81,7 +86,13 @@ class _Sweep:
     """Two nets that run in step; the quantised one is edited as it goes."""
 
     def __init__(
-        self, model: Model, original: Model, coded: Sequence[Coded], samples: Samples, ctx: Context, done: Refined
+        self,
+        model: Model,
+        original: Model,
+        coded: Sequence[Coded | Kept],
+        samples: Samples,
+        ctx: Context,
+        done: Refined,
     ) -> None:
         found, refused = find_layers(original)
         self.layers = by_value(found)
@@ -93,7 +104,7 @@ class _Sweep:
         self.first, self.second = Steps(original, feeds, ctx.threads), Steps(model, feeds, ctx.threads)
         self.turn = 0
 
-    def advance(self, one: Coded) -> None:
+    def advance(self, one: Coded | Kept) -> None:
         """Run the float net up to what the layer says, the quantised one up to what it reads."""
         self.turn += 1
         layer = self.layers.get(one.float_name)
@@ -130,7 +141,7 @@ class _Sweep:
             part.add(rows, said.reshape(len(said), rows.shape[0], -1).transpose(1, 0, 2) if one_part else None)
         return sums[0], sums[1]
 
-    def shift(self, one: Coded) -> None:
+    def shift(self, one: Coded | Kept) -> None:
         """Run the layer; what its means lack goes into its bias, and into the value at hand."""
         self.second.advance([one.output])
         want = self._mean(self.first.held, one.float_name, one.channel_axis)

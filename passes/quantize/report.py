@@ -1,6 +1,6 @@
 """What the user hears of a quantised model: figures, and what stayed float and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from zc.data import Samples
 from zc.data.summary import summarise
@@ -88,7 +88,7 @@ def tell_raised(result: PassResult, built: Built, target: Target) -> None:
         result.info(built.model.name, what)
 
 
-def tell_error(result: PassResult, found: dict[str, Agreement]) -> None:
+def tell_error(result: PassResult, found: Mapping[str, Agreement]) -> None:
     """Warn of outputs that have little to do with the float model's."""
     for name, one in found.items():
         if one.sqnr < POOR_SQNR:

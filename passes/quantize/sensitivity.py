@@ -6,15 +6,16 @@
 The ranking costs half a forward for each layer (`zc.measure.harm`), a step of the accumulation a quantised model.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 from zc.ir.graph import Graph, Node, describe
 from zc.ir.model import Model
 from zc.measure.agreement import Agreement
 from zc.measure.cost import count
-from zc.measure.harm import harms
+from zc.measure.harm import WORK, harms
 from zc.measure.tensor_error import decibels
 from zc.passes.quantize.placement import Placement
 from zc.passes.quantize.workshop import Built, KeepFloat, Workshop
@@ -42,32 +43,51 @@ class Sensitive:
         return decibels(1.0, self.noise)
 
 
-def rank(workshop: Workshop, built: Built, keep_float: KeepFloat, *, rounded: bool = True) -> list[Sensitive]:
+def rank(
+    workshop: Workshop, built: Built, keep_float: KeepFloat, *, rounded: bool = True, work: int = WORK
+) -> list[Sensitive]:
     """The layers that a build runs in integers, those first that cost most; measured on the rows held back.
 
-    keep_float: what the build was made with. rounded: is the rounding of what a layer reads part of its cost? Else only
-    that of what it makes, so that no rounding counts twice when costs are added up.
+    keep_float: what the build was made with. rounded: is the rounding of what a layer reads part of its cost? Else each
+    rounding counts once, so that costs can be added up: for the layer that makes codes, else for those that read them.
+    work: multiply-accumulates to spend.
     """
-    places = workshop.places(keep_float)
-    integer = _integer_nodes(places)
+    integer = _integer_nodes(workshop.places(keep_float))
     found = harms(
         workshop.model,
         built.model,
         workshop.split.held,
-        wanted=lambda layer: any(name in integer for name in layer.nodes),
+        wanted=lambda layer: any(name in integer for name in layer.nodes) or (not rounded and layer.rounded),
         rounded=rounded,
         centred=built.form.bias_correct,
+        work=work,
         threads=workshop.ctx.threads,
         track=workshop.ctx.track,
     )
     macs = {layer.name: layer.macs or 0 for layer in count(workshop.model).layers}
-    result = []
+    readers = _readers(workshop.model, integer)
+    ranked: dict[str, Sensitive] = {}
+    shared: dict[str, float] = defaultdict(float)
     for harm in found:
-        names = next(integer[name] for name in harm.nodes if name in integer)
-        where = next(name for name in harm.nodes if name in integer)
-        cost = sum(macs.get(name, 0) for name in names)
-        result.append(Sensitive(where, harm.op, names, harm.noise, harm.share, cost))
+        where = next((name for name in harm.nodes if name in integer), None)
+        if where is None:  # made in float, and rounded for those that read it
+            for name in readers.get(harm.value, ()):
+                shared[name] += harm.noise / len(readers[harm.value])
+        else:
+            cost = sum(macs.get(name, 0) for name in integer[where])
+            ranked[where] = Sensitive(where, harm.op, integer[where], harm.noise, harm.share, cost)
+    result = [replace(one, noise=one.noise + shared[one.where]) for one in ranked.values()]
     return sorted(result, key=lambda one: -one.noise)
+
+
+def _readers(model: Model, integer: Mapping[str, object]) -> dict[str, list[str]]:
+    """By name of a value of the main graph: the names of its readers that run in integers."""
+    found: dict[str, list[str]] = {}
+    for node in model.nodes():
+        for tensor in node.inputs:
+            if describe(node) in integer:
+                found.setdefault(tensor.name, []).append(describe(node))
+    return found
 
 
 def leave(layers: Iterable[Sensitive], also: KeepFloat, why: str) -> KeepFloat:

@@ -266,6 +266,6 @@ def test_mobilenet_is_followed_layer_by_layer(shared: Path):
 
     data = load_samples(str(shared / "data" / "imagenet500"), model.inputs, rows="0:16", prep="pm1 crop=224")
     result = compare_values(model, run_pass("quantize", model, data), data.take(0, 4))
-    assert len(result.values) == 32
+    assert len(result.values) >= 32
     assert all(v.alone is not None and v.alone.sqnr_db > 20 for v in result.values)
     assert result.only_b == ()

@@ -7,7 +7,6 @@ import pytest
 
 from zc.execute import Runner
 from zc.ir.model import Model, from_text
-from zc.measure import harm
 from zc.measure.harm import Harm, harms
 from zc.testing import samples_of
 
@@ -66,10 +65,8 @@ def test_layers_that_are_not_wanted_are_not_run():
     assert list(found(net(), net(w=0.1, v=0.1), wanted=lambda layer: "MatMul" in layer.op)) == ["a", "c", "y"]
 
 
-def test_few_rows_are_run_where_a_layer_is_dear(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(harm, "WORK", 1)
-    few = found(net(), net(w=0.02))["a"].noise
-    monkeypatch.undo()
+def test_few_rows_are_run_where_a_layer_is_dear():
+    few = found(net(), net(w=0.02), work=1)["a"].noise
     assert few != found(net(), net(w=0.02))["a"].noise
     assert few == pytest.approx(noise(net(w=0.02)), rel=1)
 

@@ -1,6 +1,6 @@
 """How well a compressed model agrees with its original, without labels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from zc.ir.model import Model
 from zc.measure.tensor_error import decibels
 
 BATCH = 32
+FLAT = 0.01
+"""Share of the power of an output that its variance has at least, in `noise_of`."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,12 @@ class Reference:
     compared, but the scores and boxes that were chosen from (`compared`).
     """
 
-    def __init__(self, model: Model, samples: Samples, threads: int | None = None) -> None:
-        """Run the original."""
+    def __init__(
+        self, model: Model, samples: Samples, threads: int | None = None, names: Sequence[str] | None = None
+    ) -> None:
+        """Run the original. names: other values of its main graph to compare, which a model may lack."""
         self._samples, self._threads = samples, threads
-        self.names = compared(model)
+        self.names = compared(model) if names is None else names
         self.want = self._outputs(model)
         outputs = {t.name: t for t in model.graph.outputs}
         inner = set(before_saturation(model))
@@ -63,15 +67,10 @@ class Reference:
         if want.dtype.kind != "f":
             share = float((got == want).mean()) if want.size else 1.0
             return Agreement(share, np.inf if share == 1 else 0.0, 1 - share)
-        fine = np.isfinite(want)
-        if not np.isfinite(got[fine]).all():
+        noise = noise_of(got, want)
+        if not np.isfinite(noise):
             return Agreement(0.0, -np.inf, np.inf)
-        signal = np.where(fine, want, 0)
-        error = np.where(fine, got, 0) - signal
-        squared = float(np.square(error).sum())
-        spread = float(np.square(signal - signal.mean(axis=0)).sum()) if want.ndim else 0.0
-        sqnr = decibels(float(np.square(signal).sum()), squared)
-        noise = squared / max(spread, 1e-30) if squared else 0.0
+        sqnr = decibels(_power(want), _squared(got, want))
         if name in self.classes:
             return Agreement(float((got.argmax(axis=-1) == want.argmax(axis=-1)).mean()), sqnr, noise, classes=True)
         return Agreement(max(0.0, 1 - noise), sqnr, noise)
@@ -80,6 +79,31 @@ class Reference:
         made = {t.name for n in model.graph.nodes for t in n.outputs}
         runner = Runner(model, outputs=[name for name in self.names if name in made] or None, threads=self._threads)
         return joined(runner.run(feed) for feed in self._samples.batches(BATCH))
+
+
+def noise_of(got: Array, want: Array) -> float:
+    """Squared error over variance of float arrays, rows first; infinite where sizes differ or numbers are lost.
+
+    What is not finite in `want` does not count. A variance of less than a hundredth of the power counts as so much:
+    rows that are nearly alike say little of what the difference between rows is worth.
+    """
+    if got.shape != want.shape or not np.isfinite(got[np.isfinite(want)]).all():
+        return float("inf")
+    squared = _squared(got, want)
+    if not squared:
+        return 0.0
+    signal = np.where(np.isfinite(want), want, 0)
+    spread = float(np.square(signal - signal.mean(axis=0)).sum()) if want.ndim else 0.0
+    return squared / max(spread, FLAT * _power(want), 1e-30)
+
+
+def _power(values: Array) -> float:
+    return float(np.square(values, where=np.isfinite(values), out=np.zeros_like(values)).sum())
+
+
+def _squared(got: Array, want: Array) -> float:
+    fine = np.isfinite(want)
+    return float(np.square(np.where(fine, got, 0) - np.where(fine, want, 0)).sum())
 
 
 def joined(batches: Iterable[dict[str, Array]]) -> dict[str, Array]:
@@ -165,6 +189,12 @@ def ends(model: Model) -> dict[str, str]:
             tensor = tensor.inputs[0].inputs[0]
         found[output.name] = tensor.name if len(tensor.inputs) == 1 else output.name
     return found
+
+
+def telling(model: Model) -> list[str]:
+    """What tells most of the outputs: `compared`, and where one ends in a Softmax or Sigmoid, what enters that."""
+    last = ends(model)
+    return list(dict.fromkeys(last.get(name, name) for name in compared(model)))
 
 
 _SATURATING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh", "Identity"})

@@ -88,7 +88,7 @@ def probe(a: Model, b: Model, pairs: Sequence[Pair], samples: Samples, threads: 
                 continue
             sizes[id(pair)] = size
             inner = size.equal and pair.tensor.inputs and not ends & set(pair.b.floats)
-            if inner and x.ndim > 1 and sqnr(pair.b.real(y), pair.a.real(x)) < _SUSPECT_DB:
+            if inner and x.ndim > 1 and _closeness(pair.b.real(y), pair.a.real(x)) < _SUSPECT_DB:
                 suspects.append(pair)
     if suspects:
         sizes |= _scaled(a, b, suspects, sizes, samples, threads)
@@ -104,6 +104,11 @@ def _size(pair: Pair, x: object, y: object) -> Size | None:
     return Size((x.shape, y.shape), dtype, x.nbytes + 2 * y.nbytes + 4 * x.size)
 
 
+def _closeness(got: Array, want: Array) -> float:
+    fine = np.isfinite(got) & np.isfinite(want)
+    return sqnr(got[fine], want[fine])
+
+
 class _Channels:
     """Sums by channel along one axis, of which the factor of each channel is the regression."""
 
@@ -112,6 +117,8 @@ class _Channels:
         self.both = self.want = self.got = np.zeros(1)
 
     def add(self, got: Array, want: Array) -> None:
+        fine = np.isfinite(got) & np.isfinite(want)
+        got, want = np.where(fine, got, 0), np.where(fine, want, 0)
         g, w = (np.moveaxis(v, self.axis, 0).reshape(v.shape[self.axis], -1).astype(np.float64) for v in (got, want))
         self.both, self.want, self.got = (
             self.both + (g * w).sum(1),
@@ -165,7 +172,7 @@ def _factor(channels: Sequence[_Channels], rank: int) -> Array | None:
         if live.size < _CHANNELS or np.mean(np.abs(live - 1) > _OFF) < 0.5:
             continue
         whole = float(np.median(live))
-        alike = abs(whole - 1) > _WHOLE_OFF and np.mean(np.abs(live / whole - 1) < _ALIKE) > 0.5
+        alike = abs(whole - 1) > _WHOLE_OFF and np.mean(np.abs(live - whole) < _ALIKE * abs(whole)) > 0.5
         if alike and one.unscaled(np.full(1, whole)) >= plain + _GAIN_DB:
             return np.full([1] * rank, whole, np.float32)
         if one.unscaled(factors) >= max(plain + _CHANNEL_GAIN_DB, _CHANNEL_LEAST_DB):

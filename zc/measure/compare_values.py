@@ -105,6 +105,8 @@ class Layer:
     """The known values that it starts from."""
     channel: int = -1
     """Axis of what it makes that is the channel."""
+    rounded: bool = False
+    """Is what it makes held as codes in the second model?"""
 
 
 @dataclass(frozen=True)
@@ -165,13 +167,14 @@ def layer_of(pair: Pair, known: Mapping[int, Pair]) -> Layer:
                 queue.extend(fresh)
     nodes.reverse()
     if not nodes:
-        return Layer("", pair.a.label, (), ())
+        return Layer("", pair.a.label, (), (), rounded=bool(pair.b.codes))
     weighted = [n for n in nodes if any(_is_matrix(t) for t in n.inputs)]
     ops = [n.op for n in nodes] if len(nodes) < 4 else [nodes[0].op, "...", nodes[-1].op]
     main = (weighted or nodes[-1:])[0]
     names = tuple(describe(n) for n in nodes)
     channel = 1 if any(n.op in {"Conv", "ConvTranspose"} for n in nodes) else -1
-    return Layer("+".join(ops), main.name or main.outputs[0].name, names, tuple(reads.values()), channel)
+    name, known_reads = main.name or main.outputs[0].name, tuple(reads.values())
+    return Layer("+".join(ops), name, names, known_reads, channel, bool(pair.b.codes))
 
 
 class _View:

@@ -19,7 +19,7 @@ from zc.ir.edit import needs, sort_nodes
 from zc.ir.graph import Array, Constant, Node, Tensor
 from zc.ir.model import Model
 from zc.ir.part import part_model
-from zc.measure.agreement import BATCH, Reference, compared, ends, joined
+from zc.measure.agreement import BATCH, Reference, compared, joined, noise_of, telling
 from zc.measure.compare_alone import cut
 from zc.measure.compare_probe import Reader, Size, probe
 from zc.measure.compare_values import Layer, Pair, layer_of, match_values
@@ -30,8 +30,8 @@ from zc.track import Track, untracked
 MEMORY = 512 * 2**20
 """Bytes that held values may take."""
 WORK = 10**12
-"""Multiply-accumulates that may be spent: a minute of one core, or far less."""
-MOST_ROWS, FEWEST_ROWS = 64, 8
+"""Multiply-accumulates that may be spent, a minute of one core, if they are enough for a few rows."""
+MOST_ROWS, FEWEST_ROWS = 64, 16
 
 
 @dataclass(frozen=True)
@@ -61,25 +61,26 @@ def harms(
     b: Model,
     samples: Samples,
     *,
-    wanted: Callable[[Layer], bool] = lambda layer: True,
+    wanted: Callable[[Layer], bool] = lambda layer: bool(layer.op),
     rounded: bool = True,
     centred: bool = False,
+    work: int = WORK,
     threads: int | None = None,
     track: Track = untracked,
 ) -> list[Harm]:
     """The harm of each layer of `b`, which computes what the float model `a` does with errors, in the order of `a`.
 
-    samples: the first rows are run, as many as can be held and run in bounded time.
-    wanted: which layers to look at. rounded: is the rounding of what a layer reads part of its harm? Else only that of
-    what it makes, so that no rounding counts twice. centred: what a layer adds to the mean of a channel does not count,
-    as the biases of the whole model make up for it.
+    samples: the first rows are run, as many as can be held, and as `work` multiply-accumulates are enough for.
+    wanted: which layers to look at; by default all, without the rounding of inputs. rounded: is the rounding of what a
+    layer reads part of its harm? Else only that of what it makes, so that no rounding counts twice. centred: what a
+    layer adds to the mean of a channel does not count, as the biases of the whole model make up for it.
     """
     found = match_values(a, b).pairs
     sizes = probe(a, b, found, samples, threads)
     pairs = [p for p in found if id(p) in sizes and sizes[id(p)].equal]
     known = {id(p.tensor): p for p in pairs}
-    layers = [(p, layer) for p in pairs if (layer := layer_of(p, known)).op and wanted(layer)]
-    meter = _Meter(a, b, pairs, sizes, layers, samples, _Options(rounded, centred, threads))
+    layers = [(p, layer) for p in pairs if wanted(layer := layer_of(p, known))]
+    meter = _Meter(a, b, pairs, sizes, layers, samples, _Options(rounded, centred, work, threads))
     return [meter.harm(pair, layer) for pair, layer in track(layers, "try layers", len(layers))]
 
 
@@ -87,6 +88,7 @@ def harms(
 class _Options:
     rounded: bool
     centred: bool
+    work: int
     threads: int | None
 
 
@@ -103,9 +105,10 @@ class _Meter:
     ) -> None:
         self.model, self.sizes, self.options, self.threads = a.copy(), sizes, options, options.threads
         sort_nodes(self.model.graph)
-        last = ends(a)
-        self.ends = list(dict.fromkeys(last.get(name, name) for name in compared(a)))
-        tensors = {t.name: t for n in self.model.graph.nodes for t in n.outputs}
+        self.ends = telling(a)
+        tensors = {t.name: t for n in self.model.graph.nodes for t in n.outputs} | {
+            t.name: t for t in self.model.graph.inputs
+        }
         wanted = {*self.ends, *compared(a)}
         self.tails = {id(p): _tail(self.model, tensors[p.a.made], wanted) for p, _ in layers}
         self.rows = self._rows(samples, len(layers))
@@ -123,7 +126,7 @@ class _Meter:
     def _rows(self, samples: Samples, layers: int) -> Samples:
         row = sum(size.bytes for size in self.sizes.values())
         work = max(1, count(self.model).known_macs * layers // 2)
-        rows = max(min(MEMORY // max(row, 1), WORK // work, MOST_ROWS), FEWEST_ROWS)
+        rows = max(min(MEMORY // max(row, 1), self.options.work // work, MOST_ROWS), FEWEST_ROWS)
         batch = samples.batch or 1
         return samples.take(0, min(samples.rows, -(-rows // batch) * batch))
 
@@ -174,16 +177,9 @@ class _Meter:
         outputs = {name: got.get(name, want) for name, want in self.reference.want.items()}
         share = min((one.share for one in self.reference.judge(outputs).values()), default=1.0)
         floats = [name for name, want in self.want.items() if want.dtype.kind == "f"]
-        noise = max((self._noise(name, got[name]) for name in floats if name in got), default=0.0)
+        noise = max((noise_of(got[name], self.want[name]) for name in floats if name in got), default=0.0)
         noise = noise if floats else 1 - share
         return Harm(layer.node, layer.nodes, layer.op, pair.a.label, noise, share)
-
-    def _noise(self, name: str, got: Array) -> float:
-        want = self.want[name]
-        if got.shape != want.shape or not np.isfinite(got).all():
-            return float("inf")
-        spread = float(np.square(want - want.mean(axis=0)).sum()) or float(np.square(want).sum())
-        return float(np.square(got - want).sum()) / max(spread, 1e-30)
 
 
 class _MeanError:
@@ -196,7 +192,9 @@ class _MeanError:
     def add(self, got: Array, want: Array) -> None:
         """One batch."""
         axes = tuple(axis for axis in range(want.ndim) if axis != self.channel % want.ndim)
-        self.total = self.total + (got - want).sum(axis=axes, keepdims=True, dtype=np.float64)
+        fine = np.isfinite(got) & np.isfinite(want)
+        error = np.where(fine, got, 0) - np.where(fine, want, 0)
+        self.total = self.total + error.sum(axis=axes, keepdims=True, dtype=np.float64)
         self.count += want.size // want.shape[self.channel]
 
     def mean(self) -> Array:

@@ -54,47 +54,49 @@ def codes(model: Model) -> dict[str, np.ndarray]:
 
 
 def test_rounding_again_makes_up_for_the_plain_quantisation(run) -> None:
-    _, report = run("quantize:equalize=false:rounding=nearest:weight_bits=4:bias_correct=false,round")
+    _, report = run("quantize:guard=false:equalize=false:rounding=nearest:weight_bits=4:bias_correct=false,round")
     found = stats(report, "round")
     assert found["weights_rounded"] == 5
     assert found["sqnr_db"] > found["sqnr_db_before"] + 3
 
 
 def test_it_does_what_quantize_does_when_asked_to(run) -> None:
-    within, _ = run("quantize:equalize=false:rounding=second-order")
-    behind, _ = run("quantize:equalize=false:rounding=nearest:bias_correct=true,round")
+    within, _ = run("quantize:guard=false:equalize=false:rounding=second-order")
+    behind, _ = run("quantize:guard=false:equalize=false:rounding=nearest:bias_correct=true,round")
     for name, values in codes(within).items():
         assert (values != codes(behind)[name]).mean() < 0.02  # biases were corrected once more before
 
 
 def test_nearest_undoes_it(run) -> None:
-    plain, _ = run("quantize:equalize=false:rounding=nearest")
-    undone, _ = run("quantize:equalize=false:rounding=second-order,round:method=nearest")
+    plain, _ = run("quantize:guard=false:equalize=false:rounding=nearest")
+    undone, _ = run("quantize:guard=false:equalize=false:rounding=second-order,round:method=nearest")
     for name, values in codes(plain).items():
         np.testing.assert_array_equal(values, codes(undone)[name])
 
 
 def test_biases_alone(run) -> None:
-    model, report = run("quantize:equalize=false:rounding=nearest:weight_bits=4:bias_correct=false,bias-correct")
+    model, report = run(
+        "quantize:guard=false:equalize=false:rounding=nearest:weight_bits=4:bias_correct=false,bias-correct"
+    )
     found = stats(report, "bias-correct")
     assert (found["weights_rounded"], found["biases_corrected"]) == (0, 3)
     assert found["sqnr_db"] > found["sqnr_db_before"]
     assert set(declined(report, "bias-correct")) == {"c2", "c3"}
-    plain, _ = run("quantize:equalize=false:rounding=nearest:weight_bits=4:bias_correct=false")
+    plain, _ = run("quantize:guard=false:equalize=false:rounding=nearest:weight_bits=4:bias_correct=false")
     for name, values in codes(plain).items():
         np.testing.assert_array_equal(values, codes(model)[name])
 
 
 def test_both_passes_in_a_row_are_as_good_as_one_sweep(run) -> None:
-    quantize = "quantize:equalize=false:rounding=nearest:weight_bits=4:bias_correct=false"
+    quantize = "quantize:guard=false:equalize=false:rounding=nearest:weight_bits=4:bias_correct=false"
     _, two = run(f"{quantize},round:bias_correct=false,bias-correct")
     _, one = run(f"{quantize},round")
     assert stats(two, "bias-correct")["sqnr_db"] > stats(one, "round")["sqnr_db"] - 3
 
 
 def test_what_the_user_names_stays(run) -> None:
-    plain, _ = run("quantize:equalize=false:rounding=nearest")
-    some, report = run("quantize:equalize=false:rounding=nearest,round:skip=c1:only=Conv")
+    plain, _ = run("quantize:guard=false:equalize=false:rounding=nearest")
+    some, report = run("quantize:guard=false:equalize=false:rounding=nearest,round:skip=c1:only=Conv")
     changed = {n for n, v in codes(plain).items() if (v != codes(some)[n]).any()}
     assert changed == {"w2_q", "w3_q"}
     assert declined(report, "round")["c1"] == "round:skip=c1"
@@ -102,7 +104,7 @@ def test_what_the_user_names_stays(run) -> None:
 
 def test_batch_normalisation_that_was_folded_is_no_trouble(run) -> None:
     _, report = run(
-        "quantize:equalize=false:rounding=nearest:weight_bits=4,round",
+        "quantize:guard=false:equalize=false:rounding=nearest:weight_bits=4,round",
         """<ir_version: 8, opset_import: ["" : 17]> g (float[N,8,6,6] x) => (float[N,8,2,2] z)
         <float[8,8,3,3] w1, float[8] b1, float[8] s = {1,2,3,4,5,6,7,8}, float[8,8,3,3] w2> {
             c = Conv (x, w1, b1)
@@ -120,7 +122,7 @@ def test_a_float_model_is_refused(run) -> None:
 
 
 def test_a_quantised_file_without_its_float_model_is_refused(run) -> None:
-    model, _ = run("quantize:equalize=false:rounding=nearest")
+    model, _ = run("quantize:guard=false:equalize=false:rounding=nearest")
     with pytest.raises(ZcError, match="there is no float model to compare with; quantise in the same pipeline"):
         run_pipeline(model, "bias-correct", Context(TARGET))
 
@@ -128,10 +130,10 @@ def test_a_quantised_file_without_its_float_model_is_refused(run) -> None:
 @pytest.mark.parametrize("text", ["round:damping=0", "round:rows=-1", "bias-correct:rows=-1"])
 def test_options_that_make_no_sense(run, text) -> None:
     with pytest.raises(ZcError, match="give"):
-        run(f"quantize:equalize=false:rounding=nearest,{text}")
+        run(f"quantize:guard=false:equalize=false:rounding=nearest,{text}")
 
 
 def test_few_rows_will_do(run) -> None:
-    model, report = run("quantize:equalize=false:rounding=nearest,round:rows=16")
+    model, report = run("quantize:guard=false:equalize=false:rounding=nearest,round:rows=16")
     assert stats(report, "round")["rows"] == 16
     assert Runner(model)
