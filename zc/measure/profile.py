@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zc.execute import Feeds, Runner
+from zc.ir.edit import Names
 from zc.ir.graph import Node
 from zc.ir.model import Model, load
 
@@ -33,7 +34,7 @@ class Kernel:
     The profiler's own cost is in it, about 2."""
 
 
-def profile(model: Model | str | Path, feeds: Sequence[Feeds], *, repeats: int = 40) -> tuple[Kernel, ...]:
+def profile(model: Model, feeds: Sequence[Feeds], *, repeats: int = 40) -> tuple[Kernel, ...]:
     """The kernels of a model in the order in which they run, on one thread.
 
     feeds: used one after the other; of the same shapes. Nodes inside bodies are counted in the node that holds them.
@@ -43,7 +44,7 @@ def profile(model: Model | str | Path, feeds: Sequence[Feeds], *, repeats: int =
     """
     with tempfile.TemporaryDirectory(prefix="zc-") as folder:
         optimized = Path(folder) / "optimized.onnx"
-        runner = Runner(model, threads=1, save_optimized=optimized, profile=Path(folder) / "profile")
+        runner = Runner(_named(model), threads=1, save_optimized=optimized, profile=Path(folder) / "profile")
         for i in range(repeats + _WARM_UP):
             runner.run(feeds[i % len(feeds)])
         events = json.loads(Path(runner.session.end_profiling()).read_text())
@@ -73,3 +74,14 @@ def _kernel(node: Node, told: dict[str, Any], times: list[float]) -> Kernel:
 
 def _typed(listed: list[dict[str, list[int]]]) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return tuple((kind, tuple(shape)) for one in listed for kind, shape in one.items())
+
+
+def _named(model: Model) -> Model:
+    """The model with a name for every node: it is all that the profiler tells nodes by."""
+    if all(node.name for node in model.graph.nodes):
+        return model
+    model = model.copy()
+    names = Names(model.graph)
+    for node in model.graph.nodes:
+        node.name = node.name or names.take(node.op)
+    return model
