@@ -18,8 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zc.kernels.lattice import descend, nearest_plane
-
 Floats = npt.NDArray[np.float64]
 
 SWEEPS = 16
@@ -121,6 +119,8 @@ class _Turned:
 
     def rounded(self, grid: Grid) -> Floats:
         """Codes along the factor."""
+        from zc.kernels.lattice import nearest_plane  # imports the compiler, which a mere look at options need not
+
         codes = np.zeros_like(self.weights)
         scale, zero, low, high = self._fields(grid)
         self._in_parts(lambda a, b: nearest_plane(self.factor, self.weights, scale, zero, low, high, codes, a, b))
@@ -128,6 +128,8 @@ class _Turned:
 
     def descended(self, grid: Grid, codes: Floats) -> Floats:
         """Codes after the descent."""
+        from zc.kernels.lattice import descend
+
         scale, zero, low, high = self._fields(grid)
         codes = codes.copy()
         slope = (self.weights - (codes - zero) * scale) @ self.moments

@@ -27,7 +27,7 @@ SHARE_AT_HALF = {
     "vww_mobilenetv1_025": 0.27,
     "ultraface_rfb_320": 0.38,
     "superres_espcn": 0.27,
-    "magika_standard_v3_3": 0.57,
+    "magika_standard_v3_3": 0.58,
     "minilm_l6_trim": 0.58,
     "silero_vad_op18_ifless": 0.54,
     "mnist_cntk": 0.37,
