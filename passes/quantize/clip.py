@@ -19,7 +19,7 @@ from zc.passes.quantize.equalize import where_to_look
 from zc.passes.quantize.groups import Group
 from zc.passes.quantize.operators import activation_bounds
 from zc.passes.quantize.placement import Placement, place
-from zc.passes.quantize.ranges import Codes, Method, Range, find_range
+from zc.passes.quantize.ranges import Codes, Method, Range, Rule, find_range
 from zc.passes.quantize.scheme import activation_scale
 from zc.passes.quantize.sketch import Sketch
 from zc.passes.quantize.trial import ROWS, Source, Trial, Way, db, rounded_matrix, run_trials
@@ -163,9 +163,9 @@ def _candidates(sketch: Sketch, how: Clip, target: Target) -> list[Range]:
     """All that was seen, then ranges that may serve better."""
     codes = Codes(256, target.symmetric_activations)
     shares = (99.9, 99.99, 99.999) if how.method == "auto" else (how.percentile,)
-    found = [find_range(sketch, "percentile", share, codes) for share in shares]
+    found = [find_range(sketch, Rule("percentile", share), codes) for share in shares]
     methods: tuple[Method, ...] = ("mse", "entropy")
-    others = [find_range(sketch, one, codes=codes) for one in methods if how.method in ("auto", one)]
+    others = [find_range(sketch, one, codes) for one in methods if how.method in ("auto", one)]
     chosen = {"auto": found + others, "percentile": found}.get(how.method, others)
     return [(sketch.low, sketch.high), *chosen]
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from zc.passes.quantize.ranges import Method
 
+Ranges = Method | Literal["auto"]
 Activations = Literal["static", "dynamic"]
 Rounding = Literal["nearest", "second-order"]
 
@@ -13,10 +14,12 @@ Rounding = Literal["nearest", "second-order"]
 class Form:
     """What one quantised form of a model is made with; the same float model has many."""
 
-    method: Method = "percentile"
+    method: Ranges = "auto"
     """How ranges of activations are read from what calibration saw."""
     percentile: float = 99.999
     """With method=percentile: per cent of the values that a range must hold."""
+    clip_cost: float = 1.0
+    """With method=mse: how many times the squared error of what is cut off counts."""
     per_channel: bool = True
     """One weight scale for each output channel."""
     bias_correct: bool = True

@@ -7,15 +7,15 @@ from zc.errors import ZcError
 from zc.ir.graph import Node, describe
 from zc.ir.model import Model
 from zc.passes.patterns import as_pattern
+from zc.passes.quantize.autorange import Choice
 from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.check import fusing
 from zc.passes.quantize.choose import choose_activations
 from zc.passes.quantize.economy import economise, tell_economy
-from zc.passes.quantize.form import Activations, Form, Rounding
+from zc.passes.quantize.form import Activations, Form, Ranges, Rounding
 from zc.passes.quantize.guard import Demand, Guard
 from zc.passes.quantize.guard import Trial as Guarded
 from zc.passes.quantize.opset import INT4_OPSET, WIDE_OPSET
-from zc.passes.quantize.ranges import Method
 from zc.passes.quantize.recipe import choose
 from zc.passes.quantize.refuse import refusal
 from zc.passes.quantize.report import (
@@ -24,6 +24,7 @@ from zc.passes.quantize.report import (
     tell_free,
     tell_placement,
     tell_raised,
+    tell_ranges,
     tell_samples,
     tell_trials,
 )
@@ -50,11 +51,15 @@ class Quantize(Pass):
     requires: ClassVar[tuple[str, ...]] = ("clean",)
     uses_samples: ClassVar[bool] = True
 
-    method: Method = "percentile"
-    """How a range is read from what calibration saw: all of it; without the rarest values at both ends; the one whose
-    codes tell most of the distribution (entropy); or the one with the least squared error (mse)."""
+    method: Ranges = "auto"
+    """How a range is read from what calibration saw: all of it (minmax); without the rarest values at both ends
+    (percentile); the one whose codes tell most of the distribution (entropy); the one with the least squared error
+    (mse); or as disturbs the outputs least (auto)."""
     percentile: float = 99.999
     """With method=percentile: per cent of the values that the range must hold."""
+    clip_cost: float = 1.0
+    """With method=mse: how many times the squared error of what is cut off counts. What is cut off adds up on the way
+    to the outputs, where rounding errors average out."""
     per_channel: bool = True
     """One weight scale for each output channel; false: one for the whole weight."""
     bias_correct: bool = True
@@ -89,6 +94,8 @@ class Quantize(Pass):
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
             raise ZcError(f"percentile is {self.percentile:g}; give more than 50 and at most 100")
+        if not self.clip_cost > 0:
+            raise ZcError(f"clip_cost is {self.clip_cost:g}; give a number above 0")
         if not 2 <= self.weight_bits <= 8:
             raise ZcError(f"weight_bits is {self.weight_bits}; give 2 to 8")
         if self.activation_bits == 16 and self.activations == "dynamic":
@@ -110,7 +117,9 @@ class Quantize(Pass):
         tell_trials(result, trials)
         tell_free(result, workshop.free)
         form = chosen.form
-        told = replace(self, activations=form.activations, rounding=form.rounding, equalize=form.equalize)
+        choice = (workshop.equalised if form.equalize else workshop).ranging.choices.get(form.activations)
+        tell_ranges(result, choice)
+        told = self._chosen(form, choice)
         result.chose = told if told != self else None
         trial = self._guard(workshop, form, keep_float, ctx, result).best(result)
         if trial.empty:
@@ -186,6 +195,7 @@ class Quantize(Pass):
         return Form(
             self.method,
             self.percentile,
+            self.clip_cost,
             self.per_channel,
             self.bias_correct,
             self.weight_bits,
@@ -199,6 +209,14 @@ class Quantize(Pass):
         """The options that say auto, and what they may become."""
         values: dict[str, tuple[object, ...]] = {"rounding": ("nearest", "second-order"), "equalize": (False, True)}
         return {name: choices for name, choices in values.items() if getattr(self, name) == "auto"}
+
+    def _chosen(self, form: Form, choice: Choice | None) -> "Quantize":
+        """These options, with what was chosen where they left it open. choice: of the rule for ranges."""
+        settled = replace(self, activations=form.activations, rounding=form.rounding, equalize=form.equalize)
+        if choice is None:
+            return settled
+        rule = choice.rule
+        return replace(settled, method=rule.method, percentile=rule.percentile, clip_cost=rule.clip_cost)
 
     def _agreement(self, workshop: Workshop, built: Built) -> dict[str, int | float | str]:
         """How well it went, on rows held back."""

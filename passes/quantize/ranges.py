@@ -3,7 +3,7 @@
 minmax      all that was seen
 percentile  all but the rarest values at both ends
 entropy     what tells most of the distribution in the codes at hand (Migacz, 8-bit Inference with TensorRT, 2017)
-mse         the least squared error of rounding and clipping together
+mse         the least squared error of rounding and clipping together; clipping may count more than its square
 
 Exact zeros have a code of their own in every range, so that entropy and mse look at the other values.
 """
@@ -57,21 +57,39 @@ class Codes:
 UINT8 = Codes()
 
 
-def find_range(sketch: Sketch, method: Method = "minmax", percentile: float = 99.999, codes: Codes = UINT8) -> Range:
+@dataclass(frozen=True)
+class Rule:
+    """How ranges are read from sketches."""
+
+    method: Method = "minmax"
+    percentile: float = 99.999
+    """With method=percentile: per cent of the values that a range must hold."""
+    clip_cost: float = 1.0
+    """With method=mse: how many times the squared error of what is cut off counts."""
+
+    def __str__(self) -> str:
+        """As the options of `quantize` are written."""
+        option = {"percentile": f":percentile={self.percentile:g}", "mse": f":clip_cost={self.clip_cost:g}"}
+        return f"method={self.method}{option.get(self.method, '')}"
+
+
+def find_range(sketch: Sketch, rule: Rule | Method = "minmax", codes: Codes = UINT8) -> Range:
     """Lowest and highest value to represent.
 
-    percentile: with that method, the per cent of values to hold; as many are spared at either end, to the nearest edge
-    of a bin outward. entropy and mse: ranges within what was seen; they hold zero. ZcError when nothing was seen.
+    percentile: as many values are spared at either end, to the nearest edge of a bin outward. entropy and mse: ranges
+    within what was seen; they hold zero. ZcError when nothing was seen.
     """
+    rule = rule if isinstance(rule, Rule) else Rule(rule)
+    method = rule.method
     if sketch.count == 0:
         raise ZcError("no finite value was seen")
     if method == "minmax" or sketch.zeros == sketch.count:
         return sketch.low, sketch.high
     if method == "percentile":
-        return _percentile(sketch, percentile)
+        return _percentile(sketch, rule.percentile)
     if method == "entropy" and codes.levels > MOST_LEVELS:
         return sketch.low, sketch.high
-    return _search(sketch, _cost(sketch, method, codes), codes)
+    return _search(sketch, _cost(sketch, rule, codes), codes)
 
 
 def _percentile(sketch: Sketch, percentile: float) -> Range:
@@ -88,7 +106,7 @@ def _percentile(sketch: Sketch, percentile: float) -> Range:
 Cost = Callable[[float, float], float]
 
 
-def _cost(sketch: Sketch, method: Method, codes: Codes) -> Cost:
+def _cost(sketch: Sketch, rule: Rule, codes: Codes) -> Cost:
     """What a range costs."""
     from zc.kernels.rangecosts import divergence, squared_error
 
@@ -98,8 +116,8 @@ def _cost(sketch: Sketch, method: Method, codes: Codes) -> Cost:
     @cache
     def cost(low: float, high: float) -> float:
         step, lowest, highest = codes.grid(low, high)
-        if method == "mse":
-            return float(squared_error(left, right, mass, step, lowest, highest))
+        if rule.method == "mse":
+            return float(squared_error(left, right, mass, step, lowest, highest, rule.clip_cost))
         return float(divergence(left, right, mass, step, lowest, highest, parts))
 
     return cost

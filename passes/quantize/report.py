@@ -7,6 +7,7 @@ from zc.data.summary import summarise
 from zc.ir.graph import describe
 from zc.ir.model import Model
 from zc.measure.agreement import Agreement
+from zc.passes.quantize.autorange import Choice
 from zc.passes.quantize.bodies import regions
 from zc.passes.quantize.datafree import DataFree
 from zc.passes.quantize.placement import Placement
@@ -71,6 +72,18 @@ def tell_placement(result: PassResult, model: Model, places: list[Placement], ta
         for node in scope.nodes:
             if id(scope) not in known and node.op in target.weighted_ops:
                 result.declined(describe(node), f"{node.op} stays float: it is in a loop or a function")
+
+
+def tell_ranges(result: PassResult, choice: Choice | None) -> None:
+    """By what rule ranges were found, where the choice was left open."""
+    if choice is None:
+        return
+    if not choice.noise:
+        result.info("ranges", f"{choice.rule}, untried: {choice.why}")
+        return
+    others = ", ".join(f"{-noise:.1f} by {rule}" for rule, noise in choice.noise.items() if rule != choice.rule)
+    what = f"{choice.rule} disturbs the outputs least, {-choice.noise[choice.rule]:.1f} dB signal to noise"
+    result.info("ranges", f"{what} with float weights ({others})")
 
 
 def tell_raised(result: PassResult, built: Built, target: Target) -> None:

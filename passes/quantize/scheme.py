@@ -19,6 +19,9 @@ WEIGHT_LIMIT = 127
 
 BIAS_LIMIT = 2**31 - 1
 
+WIDE: dict[QuantType, QuantType] = {"uint8": "uint16", "int8": "int16", "uint16": "uint16", "int16": "int16"}
+"""The type of codes with 16 bits that is like another."""
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -28,22 +28,18 @@ from zc.passes.quantize.equalize import equalise
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.opset import INT4_IR, INT4_OPSET, raise_opset
 from zc.passes.quantize.placement import Placement, place
-from zc.passes.quantize.ranges import Codes, find_range
+from zc.passes.quantize.ranging import Ranging
 from zc.passes.quantize.refine import Refined, refine
 from zc.passes.quantize.scheme import Scale
 from zc.passes.quantize.sketch import Sketch
 from zc.passes.quantize.weights import Coded, WeightForm
-from zc.passes.quantize.write import assign_scales, write
+from zc.passes.quantize.write import write
 from zc.passes.tailor.idioms import recognise
 from zc.passes.tailor.tailor import masked, sample_feeds, suit
 from zc.pipeline.base import Context, PassResult
-from zc.target import QuantType
 
 MOVES_ANYTHING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Slice", "Split"})
 """Operators that have kernels for whatever they move, codes of 16 bits too."""
-
-WIDE: dict[QuantType, QuantType] = {"uint8": "uint16", "int8": "int16", "uint16": "uint16", "int16": "int16"}
-"""The type of codes with 16 bits that is like another."""
 
 KeepFloat = Callable[[Node], str | None]
 """The reason why a node stays float, or None. It is asked of nodes of copies: go by their names."""
@@ -100,6 +96,12 @@ class Workshop:
         if self.free is not None:
             return Calibration(self.free.model, self.free.samples, self.ctx)
         return Calibration(self.model, self.split.fit, self.ctx)
+
+    @cached_property
+    def ranging(self) -> Ranging:
+        """Ranges of the values, from what calibration saw."""
+        real = self.free is None and not self.split.fit.synthetic
+        return Ranging(self.calibration, self.split.fit if real else None, self.ctx)
 
     @cached_property
     def reference(self) -> Reference:
@@ -197,13 +199,14 @@ class Workshop:
         keys = {id(one.graph): {id(t): Key(number[id(one.graph)], t.name) for t in one.measured()} for one in places}
         sketches = self.calibration.sketches([key for wanted in keys.values() for key in wanted.values()])
         scales: dict[int, dict[int, Scale]] = {}
+        rule = self.ranging.rule(form, model, places[0], keys[id(model.graph)])
         for one in places:
             seen = {id(t): sketches[keys[id(one.graph)][id(t)]] for t in one.measured()}
             for tensor in one.measured():
                 self._tell_odd_values(told, tensor.name, seen[id(tensor)])
             missing = next((t for t in one.measured() if not seen[id(t)].count), None)
             if missing is None:
-                scales[id(one.graph)] = self._scales_of(one, seen, form)
+                scales[id(one.graph)] = self.ranging.scales(rule, one, keys[id(one.graph)], form.activation_bits)
             elif one.graph is model.graph:
                 raise self._never_finite(missing)
             else:
@@ -211,14 +214,6 @@ class Workshop:
                     why = f"no calibration row runs the branch that reads '{missing.name}'"
                     told.declined(describe(site.node), f"{site.node.op} stays float: {why}")
         return scales
-
-    def _scales_of(self, place: Placement, seen: dict[int, Sketch], form: Form) -> dict[int, Scale]:
-        target, bits = self.ctx.target, form.activation_bits
-        # 16 bits resolve what a few outliers stretch: there is no need to cut them off.
-        method, kind = (form.method, target.activations) if bits == 8 else ("minmax", WIDE[target.activations])
-        codes = Codes(2**bits, target.symmetric_activations)
-        ranges = {key: find_range(one, method, form.percentile, codes) for key, one in seen.items()}
-        return assign_scales(place, ranges, target, kind)
 
     def _never_finite(self, tensor: Tensor) -> ZcError:
         return ZcError(

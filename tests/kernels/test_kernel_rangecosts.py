@@ -23,9 +23,10 @@ grids = st.tuples(st.floats(0.05, 3), st.integers(-20, 0), st.integers(1, 20)).m
 
 
 @settings(deadline=None)  # the first call may compile
-@given(distributions(), grids)
-def test_squared_error_is_its_numpy_twin(bins, grid):
-    assert squared_error(*bins, *grid) == pytest.approx(squared_error_numpy(*bins, *grid), rel=1e-9, abs=1e-9)
+@given(distributions(), grids, st.floats(0, 100))
+def test_squared_error_is_its_numpy_twin(bins, grid, clip_cost):
+    twin = squared_error_numpy(*bins, *grid, clip_cost)
+    assert squared_error(*bins, *grid, clip_cost) == pytest.approx(twin, rel=1e-9, abs=1e-9)
 
 
 @settings(deadline=None)
@@ -34,8 +35,10 @@ def test_squared_error_is_what_samples_of_the_bins_have(bins, grid):
     left, right, mass = bins
     step, lowest, highest = grid
     x = left + (right - left) * (np.arange(2000)[:, None] + 0.5) / 2000
-    error = (x - np.clip(np.rint(x / step), lowest, highest) * step) ** 2
-    assert squared_error(*bins, *grid) == pytest.approx(float((error.mean(axis=0) * mass).sum()), rel=1e-3)
+    off = np.abs(x - np.clip(np.rint(x / step), lowest, highest) * step)
+    for clip_cost in (1.0, 3.0):
+        error = float(((off**2 * np.where(off > step / 2, clip_cost, 1)).mean(axis=0) * mass).sum())
+        assert squared_error(*bins, *grid, clip_cost) == pytest.approx(error, rel=3e-3)
 
 
 @settings(deadline=None)

@@ -16,31 +16,40 @@ FLOOR = 1e-9
 
 
 @njit(cache=True, nogil=True)
-def squared_error(left, right, mass, step, lowest, highest):  # type: ignore[no-untyped-def]
+def squared_error(left, right, mass, step, lowest, highest, clip_cost):  # type: ignore[no-untyped-def]
     """Sum over the mass of (x - nearest code)**2; exact for the distribution as given.
 
-    The integral of the squared error up to x is n * step**3 / 12 + u**3 / 3, where n is the code nearest to x and u how
-    far x lies above it; beyond the last codes n stays and u grows.
+    Where x lies more than half a step outside the codes, it counts `clip_cost` times. The integral of the plain
+    squared error up to x is n * step**3 / 12 + u**3 / 3, where n is the code nearest to x and u how far x lies above
+    it; beyond the last codes n stays and u grows.
     """
     total = 0.0
-    cell = step * step * step / 12
     for i in range(left.size):
-        n = min(max(np.rint(left[i] / step), lowest), highest)
-        u = left[i] - n * step
-        before = n * cell + u * u * u / 3
-        n = min(max(np.rint(right[i] / step), lowest), highest)
-        u = right[i] - n * step
-        after = n * cell + u * u * u / 3
+        before = _integral(left[i], step, lowest, highest, clip_cost)
+        after = _integral(right[i], step, lowest, highest, clip_cost)
         total += mass[i] * (after - before) / (right[i] - left[i])
     return total
 
 
-def squared_error_numpy(left: Floats, right: Floats, mass: Floats, step: float, lowest: float, highest: float) -> float:
+@njit(cache=True, nogil=True)
+def _integral(x, step, lowest, highest, clip_cost):  # type: ignore[no-untyped-def]
+    n = min(max(np.rint(x / step), lowest), highest)
+    u = x - n * step
+    inner = min(max(u, -step / 2), step / 2)
+    cube = inner * inner * inner
+    return n * step * step * step / 12 + (cube + clip_cost * (u * u * u - cube)) / 3
+
+
+def squared_error_numpy(
+    left: Floats, right: Floats, mass: Floats, step: float, lowest: float, highest: float, clip_cost: float
+) -> float:
     """The specification of `squared_error`."""
 
     def integral(x: Floats) -> Floats:
         n = np.clip(np.rint(x / step), lowest, highest)
-        return n * step**3 / 12 + (x - n * step) ** 3 / 3
+        u = x - n * step
+        cube = np.clip(u, -step / 2, step / 2) ** 3
+        return n * step**3 / 12 + (cube + clip_cost * (u**3 - cube)) / 3
 
     return float(np.sum(mass * (integral(right) - integral(left)) / (right - left)))
 

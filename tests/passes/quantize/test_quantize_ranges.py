@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from zc.errors import ZcError
-from zc.passes.quantize.ranges import METHODS, Codes, find_range
+from zc.passes.quantize.ranges import METHODS, Codes, Rule, find_range
 from zc.passes.quantize.sketch import Sketch
 
 values = hnp.arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e6, 1e6, width=32))
@@ -32,19 +32,19 @@ def test_every_value_is_in_the_minmax_range(data):
 @settings(deadline=None)
 @given(values)
 def test_percentile_100_is_minmax(data):
-    assert find_range(sketch_of(data), "percentile", 100) == find_range(sketch_of(data))
+    assert find_range(sketch_of(data), Rule("percentile", 100)) == find_range(sketch_of(data))
 
 
 @settings(deadline=None)
 @given(values, st.sampled_from(METHODS), st.booleans())
 def test_no_method_leaves_what_was_seen(data, method, symmetric):
-    low, high = find_range(sketch_of(data), method, codes=Codes(256, symmetric))
+    low, high = find_range(sketch_of(data), method, Codes(256, symmetric))
     assert min(data.min(), 0) <= low <= high <= max(data.max(), 0)
 
 
 def test_percentile_cuts_a_planted_outlier():
     data = np.append(np.random.default_rng(0).uniform(-1, 1, 100_000), 50)
-    low, high = find_range(sketch_of(data), "percentile", 99.99)
+    low, high = find_range(sketch_of(data), Rule("percentile", 99.99))
     assert -1 <= low < -0.99
     assert 0.99 < high < 1.01
 
@@ -52,7 +52,7 @@ def test_percentile_cuts_a_planted_outlier():
 @pytest.mark.parametrize("outlier", [30, 1e3, -1e3])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_entropy_clips_a_planted_outlier(outlier, symmetric):
-    low, high = find_range(sketch_of(np.append(NORMAL, outlier)), "entropy", codes=Codes(256, symmetric))
+    low, high = find_range(sketch_of(np.append(NORMAL, outlier)), "entropy", Codes(256, symmetric))
     assert 3 < max(-low, high) < 5
 
 
@@ -88,7 +88,7 @@ def test_mse_is_as_good_as_a_search_on_the_data_itself(name, levels, symmetric):
         "saturated": np.clip(NORMAL * 4, 0, 6),
     }[name].astype(np.float32)
     codes = Codes(levels, symmetric)
-    found = squared_error(data, *find_range(sketch_of(data), "mse", codes=codes), codes)
+    found = squared_error(data, *find_range(sketch_of(data), "mse", codes), codes)
     ends = [float(data.min()), float(data.max())]
     tried = [
         squared_error(data, ends[0] * a, ends[1] * b, codes)
@@ -105,12 +105,12 @@ def test_saturated_values_are_not_cut():
 
 
 def test_symmetric_codes_reach_equally_far_within_what_was_seen():
-    low, high = find_range(sketch_of(np.append(NORMAL, -30)), "mse", codes=Codes(16, symmetric=True))
+    low, high = find_range(sketch_of(np.append(NORMAL, -30)), "mse", Codes(16, symmetric=True))
     assert low == pytest.approx(-high)
 
 
 def test_sixteen_bits_lose_nothing_to_entropy():
-    assert find_range(sketch_of(NORMAL), "entropy", codes=Codes(65536)) == (NORMAL.min(), NORMAL.max())
+    assert find_range(sketch_of(NORMAL), "entropy", Codes(65536)) == (NORMAL.min(), NORMAL.max())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -127,3 +127,19 @@ def test_one_number_is_its_range(method):
 def test_a_value_never_seen_has_no_range():
     with pytest.raises(ZcError, match="no finite value"):
         find_range(sketch_of([np.nan]))
+
+
+def test_the_dearer_clipping_is_the_less_is_cut_off():
+    sketch = sketch_of(np.append(NORMAL, 12))
+    ends = [find_range(sketch, Rule("mse", clip_cost=cost))[1] for cost in (0.25, 1, 4, 64, 1e6)]
+    assert ends == sorted(ends)
+    assert ends[0] < 0.8 * ends[-1]
+    assert ends[-1] == pytest.approx(12, rel=0.01)
+
+
+def test_a_rule_is_written_as_the_options_that_ask_for_it():
+    assert [str(Rule("minmax")), str(Rule("percentile", 99.9)), str(Rule("mse", clip_cost=4))] == [
+        "method=minmax",
+        "method=percentile:percentile=99.9",
+        "method=mse:clip_cost=4",
+    ]
