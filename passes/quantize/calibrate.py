@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event, Lock
 from typing import NamedTuple, TypeVar
 
@@ -12,6 +13,7 @@ from zc.ir.graph import Array, Tensor
 from zc.ir.model import Model
 from zc.passes.quantize.anyorder import open_any_order
 from zc.passes.quantize.bodies import read_out
+from zc.passes.quantize.cache import Cache
 from zc.passes.quantize.sketch import Sketch
 from zc.pipeline.base import Context
 
@@ -37,9 +39,12 @@ class Key(NamedTuple):
 class Calibration:
     """What the values of a float model look like on samples. Each is looked at once, when it is first asked for."""
 
-    def __init__(self, model: Model, samples: Samples, ctx: Context) -> None:
+    def __init__(self, model: Model, samples: Samples, ctx: Context, cache: Path | None = None) -> None:
+        """cache: a file to find sketches in, and to put them in. ZcError when it is something else."""
         self.model, self.samples, self.ctx = model, samples, ctx
-        self._seen: dict[Key, Sketch] = {}
+        self.cache = None if cache is None else Cache(cache, model, samples)
+        known = {} if self.cache is None else self.cache.sketches
+        self._seen = {Key(*key): sketch for key, sketch in known.items()}
 
     def sketches(self, keys: Iterable[Key]) -> dict[Key, Sketch]:
         """A sketch of each value; one forward over the samples for all that were not asked for before."""
@@ -49,6 +54,8 @@ class Calibration:
             readable, names = self._read_out(missing)
             found = calibrate(readable, list(names.values()), self.samples, self.ctx)
             self._seen.update({key: found[names[key]] for key in missing})
+            if self.cache is not None:
+                self.cache.write({(key.scope, key.name): sketch for key, sketch in self._seen.items()})
         return {key: self._seen[key] for key in keys}
 
     def _read_out(self, keys: Sequence[Key]) -> tuple[Model, dict[Key, str]]:

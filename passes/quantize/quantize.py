@@ -1,6 +1,7 @@
 """The pass `quantize`: static int8 quantisation with calibration."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal, cast
 
 from zc.errors import ZcError
@@ -20,6 +21,7 @@ from zc.passes.quantize.recipe import choose
 from zc.passes.quantize.refuse import refusal
 from zc.passes.quantize.report import (
     figures,
+    tell_cache,
     tell_error,
     tell_free,
     tell_placement,
@@ -86,6 +88,9 @@ class Quantize(Pass):
     max_drop: float | None = None
     """Agreement with the float model on samples held back that may be lost, as 0.01; the layers that cost most stay
     float until it holds, and if it cannot, that is an error."""
+    cache: str = ""
+    """A file to keep what calibration saw in; read again where model and samples are the same. It is no part of what is
+    done, and not recorded."""
     skip: tuple[str, ...] = ()
     """Nodes to leave in float: globs over node names, operators and output names."""
     only: tuple[str, ...] = ()
@@ -119,7 +124,8 @@ class Quantize(Pass):
         form = chosen.form
         choice = (workshop.equalised if form.equalize else workshop).ranging.choices.get(form.activations)
         tell_ranges(result, choice)
-        told = self._chosen(form, choice)
+        tell_cache(result, workshop)
+        told = self._settled(form, choice)
         result.chose = told if told != self else None
         trial = self._guard(workshop, form, keep_float, ctx, result).best(result)
         if trial.empty:
@@ -162,7 +168,7 @@ class Quantize(Pass):
             result.declined(*refused)
             return None
         keep_float = float_filter(model, self.skip, self.only)
-        workshop = Workshop(model, ctx)
+        workshop = Workshop(model, ctx, Path(self.cache) if self.cache else None)
         workshop.recognise(result)
         places = workshop.places(keep_float)
         if not any(one.sites or one.lookups for one in places):
@@ -210,9 +216,9 @@ class Quantize(Pass):
         values: dict[str, tuple[object, ...]] = {"rounding": ("nearest", "second-order"), "equalize": (False, True)}
         return {name: choices for name, choices in values.items() if getattr(self, name) == "auto"}
 
-    def _chosen(self, form: Form, choice: Choice | None) -> "Quantize":
+    def _settled(self, form: Form, choice: Choice | None) -> "Quantize":
         """These options, with what was chosen where they left it open. choice: of the rule for ranges."""
-        settled = replace(self, activations=form.activations, rounding=form.rounding, equalize=form.equalize)
+        settled = replace(self, cache="", activations=form.activations, rounding=form.rounding, equalize=form.equalize)
         if choice is None:
             return settled
         rule = choice.rule

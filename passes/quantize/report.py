@@ -13,7 +13,7 @@ from zc.passes.quantize.datafree import DataFree
 from zc.passes.quantize.placement import Placement
 from zc.passes.quantize.recipe import Trial, decibels
 from zc.passes.quantize.saturation import could_saturate
-from zc.passes.quantize.workshop import Built
+from zc.passes.quantize.workshop import Built, Workshop
 from zc.pipeline.base import PassResult
 from zc.target import Target
 
@@ -72,6 +72,13 @@ def tell_placement(result: PassResult, model: Model, places: list[Placement], ta
         for node in scope.nodes:
             if id(scope) not in known and node.op in target.weighted_ops:
                 result.declined(describe(node), f"{node.op} stays float: it is in a loop or a function")
+
+
+def tell_cache(result: PassResult, workshop: Workshop) -> None:
+    """Whether what calibration saw was known before."""
+    cache = workshop.calibration.cache
+    if cache is not None and cache.note:
+        result.info("cache", cache.note)
 
 
 def tell_ranges(result: PassResult, choice: Choice | None) -> None:

@@ -11,6 +11,7 @@ saw of each value, so that a further build costs the writing of the graph and it
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import cast
 
 from zc.data.split import Split, hold_back
@@ -69,9 +70,9 @@ class Built:
 class Workshop:
     """A float model, its samples, and what calibration saw."""
 
-    def __init__(self, model: Model, ctx: Context) -> None:
-        """Prepare a copy of the model; nothing is run yet."""
-        self.model, self.ctx = model.copy(), ctx
+    def __init__(self, model: Model, ctx: Context, cache: Path | None = None) -> None:
+        """Prepare a copy of the model; nothing is run yet. cache: a file for what calibration sees."""
+        self.model, self.ctx, self.cache = model.copy(), ctx, cache
         _sums_to_adds(self.model)
         self._settle()
 
@@ -94,8 +95,8 @@ class Workshop:
     def calibration(self) -> Calibration:
         """What the values of the model look like on the samples."""
         if self.free is not None:
-            return Calibration(self.free.model, self.free.samples, self.ctx)
-        return Calibration(self.model, self.split.fit, self.ctx)
+            return Calibration(self.free.model, self.free.samples, self.ctx, self.cache)
+        return Calibration(self.model, self.split.fit, self.ctx, self.cache)
 
     @cached_property
     def ranging(self) -> Ranging:
@@ -149,7 +150,7 @@ class Workshop:
         """The workshop of the same model with factors moved across layers. ZcError where none would help."""
         if self.free is not None:
             raise ZcError("without samples nothing shows what it would change")
-        other = Workshop(self.model, self.ctx)
+        other = Workshop(self.model, self.ctx, self.cache)
         plan = equalise(other.model, self.split.fit, self.ctx, per_channel=self.ctx.target.per_channel)
         if all(one.alpha is None for one in plan.choices):
             raise ZcError("no value would gain from it")
