@@ -13,6 +13,7 @@ from zc.ir.graph import describe
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.passes.patterns import first_match, require_matches
+from zc.passes.quantize.absorb import absorb_biases
 from zc.passes.quantize.analytic import scale_moments
 from zc.passes.quantize.datafree import free_of_data, statistics
 from zc.passes.quantize.scaling.balance import Classes, balanced, weight_ranges
@@ -68,6 +69,9 @@ class Equalize(Pass):
     clips: Literal["keep", "samples"] = "keep"
     """A Clip (ReLU6) has one bound for all channels. keep: its channels stay as they are. samples: those that do not
     reach the bound on the samples grow until they do; beyond what the samples showed they are cut off (not exact)."""
+    absorb: bool = False
+    """Move what a channel says at least (three deviations below its mean) into the biases behind it. It is not exact:
+    what lies below is cut off."""
     per_channel: bool = True
     """Will weights get a scale for each output channel? It tells what rounding costs."""
     skip: tuple[str, ...] = ()
@@ -79,15 +83,15 @@ class Equalize(Pass):
 
     @property
     def proven(self) -> bool:
-        """Exact, unless the samples say how far a Clip's channels reach."""
-        return self.clips == "keep"
+        """Exact, unless samples say how far channels reach."""
+        return self.clips == "keep" and not self.absorb
 
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Equalise the model in place. ZcError when the samples do not run or a pattern matches nothing."""
         result = PassResult(changed=False)
         flow = open_flow(model, residual=self.residual, limits=self.clips == "samples", skip=self.skip)
         tell_pinned(result, flow)
-        if all(flow.pinned(reader.layout) for reader in flow.readers):
+        if all(flow.pinned(reader.layout) for reader in flow.readers) and not self.absorb:
             result.declined(model.name, "no channel can be scaled: no layer reads what another one may scale")
             return result
         if self.aim == "weights":
@@ -100,7 +104,18 @@ class Equalize(Pass):
             tell_choices(result, plan.choices)
         result.stats["constants_scaled"] = put_in(flow, factors, ctx)
         result.changed = result.stats["constants_scaled"] != 0
+        if self.absorb:
+            result.changed |= self._absorb(model, ctx, result)
         return result
+
+    def _absorb(self, model: Model, ctx: Context, result: PassResult) -> bool:
+        source = where_to_look(model, ctx)
+        known = statistics(ctx, model) if ctx.samples is None or ctx.samples.synthetic else {}
+        done = absorb_biases(model, source, known, ctx)
+        for where, why in done.declined:
+            result.declined(where, why)
+        result.stats["biases_absorbed"] = done.channels
+        return done.channels > 0
 
 
 def equalise(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from zc.ir.graph import Array
+from zc.ir.graph import Array, fixed_value
 from zc.passes.prune.labels import Ints, Labels
-from zc.passes.quantize.scaling.flow import Flow, Reader
+from zc.passes.quantize.scaling.flow import Flow, Reader, given
 from zc.passes.quantize.scaling.rescale import Factors, scaled
 
 WIDEST = 2.0**12
@@ -57,7 +57,8 @@ def weight_ranges(classes: Classes, factors: Factors | None = None, *, by_row: b
     """Largest magnitude of the weights that make a class, and of those that read it, by root.
 
     factors: by label, as if they were put into the weights already. by_row: what reads is measured in units of the
-    largest weight of the same output channel, which is what a scale of its own sees.
+    largest weight of the same output channel, which is what a scale of its own sees. A channel whose bias is more than
+    its weights can add to it (of inputs of 1) counts as large as its bias: it must not be raised as if it were small.
     """
     above, below = np.zeros(classes.flow.labels.count), np.zeros(classes.flow.labels.count)
     ones = np.ones(classes.flow.labels.count) if factors is None else factors
@@ -65,10 +66,25 @@ def weight_ranges(classes: Classes, factors: Factors | None = None, *, by_row: b
         weight = np.abs(scaled(reader.edit, ones))
         rows = _over(weight, reader.made)
         classes.largest(above, reader.made, rows)
+        bias = _bias(reader, ones)
+        if bias is not None:
+            made = reader.made.reshape(-1)
+            classes.largest(above, made, bias * made.size / max(weight.size, 1))
         if by_row:
             weight = weight / np.where(rows == 0, 1.0, rows)
         classes.largest(below, reader.taken, _over(weight, reader.taken))
     return above, below
+
+
+def _bias(reader: Reader, factors: Factors) -> Array | None:
+    """Magnitude of the bias of each output channel, if the layer itself has one for each."""
+    node = reader.edit.node
+    if node.op == "MatMul" or not given(node, 2):
+        return None
+    channels, values = reader.made.reshape(-1), fixed_value(node.inputs[2])
+    if values is None or values.size != channels.size:
+        return None
+    return np.asarray(np.abs(values.astype(np.float64)).reshape(-1) * factors[channels])
 
 
 def _over(weight: Array, labels: Ints) -> Array:

@@ -203,6 +203,39 @@ def test_a_dead_channel_and_a_constant_one_are_no_obstacle() -> None:
     assert relative_error(Runner(model).run(normal(model))["z"], want) < 1e-5
 
 
+BIASED = """(float[N,3,8,8] x) => (float[N,5,8,8] z, float[N,4,8,8] y)
+    <float[8,3,1,1] w, float[8] b, float[5,8,1,1] v, float[5] d, float[4,5,3,3] u> {
+    c = Conv (x, w, b)
+    r = Relu (c)
+    a = Conv (r, v, d)
+    z = Relu (a)
+    y = Conv <pads = [1,1,1,1]> (z, u)
+}"""
+
+
+def test_high_biases_are_absorbed_by_the_layer_behind() -> None:
+    model = fill(HEAD + BIASED)
+    put = next(c for c in model.constants() if c.name == "b")
+    put.values = np.where(np.arange(8) == 6, 60, put.values).astype(np.float32)
+    want, before = Runner(model).run(normal(model)), model.copy()
+    way = Equalize(absorb=True, alpha=1.0, skip=("r",))
+    assert not way.proven
+    result = way.run(model, context(model))
+    assert result.stats["biases_absorbed"] == 1
+    got = Runner(model).run(normal(model))
+    assert all(sqnr(got[k], want[k]) > 40 for k in want)
+    ranges = [Runner(one, outputs=["r"]).run(normal(model))["r"].max() for one in (before, model)]
+    assert ranges[1] < 0.2 * ranges[0]
+    assert "keeps its biases" not in reasons(result)
+
+
+def test_a_bias_in_front_of_padding_stays() -> None:
+    text = BIASED.replace("(float[N,5,8,8] z, float[N,4,8,8] y)", "(float[N,4,8,8] y)")
+    model = fill(HEAD + text)
+    result = Equalize(absorb=True).run(model, context(model))
+    assert "'z': keeps its biases: a convolution that reads it pads with zeros" in reasons(result)
+
+
 def test_as_a_function_it_tells_what_it_chose() -> None:
     model = fill(HEAD + NET)
     plant(model)
