@@ -30,14 +30,15 @@ class DynamicWriter:
         self.editor, self.names, self.form = editor, names, form
         self.replaced: list[Tensor] = []
         self._codes: dict[int, tuple[Variable, Variable, Variable]] = {}
-        self._weights: dict[tuple[int, float, int], tuple[Constant, Tensor, Constant, int, int]] = {}
+        self._weights: dict[tuple[int, float, int, int, bool], tuple[Constant, Tensor, Constant, int, int]] = {}
 
     # ---- matrix products
 
     def site(self, site: Site) -> Coded:
         """Write a Gemm or MatMul; a bias that is added behind a MatMul becomes part of the kernel."""
         node, where, name = site.node, describe(site.node), site.output.name
-        weight, read, scales, raised, narrowed = self._weight(site)
+        form = self.form.of(where)
+        weight, read, scales, raised, narrowed = self._weight(site, form)
         codes, scale, zero = self._quantize(site.source)
         channels = weight.shape[1]
         self.replaced += [t for t in node.inputs[1:] if t.name]
@@ -58,20 +59,19 @@ class DynamicWriter:
             self._add("Add", {}, [scaled, bias], output)
         elif bias is not None:
             output = output.outputs[0].outputs[0]
-        exact = self.form.exact_pairs
-        return Coded(node, where, weight, output, output.name, -1, bias, None, raised, narrowed, exact)
+        return Coded(node, where, weight, output, output.name, -1, bias, None, raised, narrowed, form.exact_pairs)
 
-    def _weight(self, site: Site) -> tuple[Constant, Tensor, Constant, int, int]:
+    def _weight(self, site: Site, form: WeightForm) -> tuple[Constant, Tensor, Constant, int, int]:
         """Codes [inputs, outputs], as they are read, their scales, and how many were raised: for int32, for pairs."""
-        key = (id(site.weight), site.factor, site.axis)
+        key = (id(site.weight), site.factor, site.axis, form.limit, form.per_channel)
         if key not in self._weights:
-            values, axis = site.weight_values(), self.form.axis(site)
-            scales, raised, narrowed = site_scales(site, self.form, None, 1.0)
-            found = quantize_weight(values, scales, axis, self.form.limit)
+            values, axis = site.weight_values(), form.axis(site)
+            scales, raised, narrowed = site_scales(site, form, None, 1.0)
+            found = quantize_weight(values, scales, axis, form.limit)
             stored = found if site.axis == 1 else np.ascontiguousarray(found.T)
             codes = self.names.constant(f"{site.weight.name}_q", stored)
             scale = self.names.constant(f"{site.weight.name}_scale", scales if axis is not None else scales.reshape(()))
-            self._weights[key] = codes, as_loaded(codes, self.form, self.editor), scale, raised, narrowed
+            self._weights[key] = codes, as_loaded(codes, form, self.editor), scale, raised, narrowed
         return self._weights[key]
 
     def _quantize(self, value: Tensor) -> tuple[Variable, Variable, Variable]:

@@ -12,7 +12,7 @@ The rule, in three sweeps over the graph:
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -54,6 +54,21 @@ class Placement:
     """The scopes around this one, whose initializers it may read."""
     dynamic: list[Site] = field(default_factory=list)
     """Products that quantise what they read when they run; not among `sites`."""
+
+    def deciders(self) -> Iterator[tuple[Tensor, Node]]:
+        """Values with codes, and the nodes whose settings count for their range; of a value named twice, the last.
+
+        That is the node that makes it in integers, else the first that reads it.
+        """
+        ends = {id(chain[0].inputs[0]): chain[-1].outputs[0] for chain in self.absorbed.values()}
+        reads = [(site.node, [site.source]) for site in self.sites] + [(n, data_inputs(n)) for n in self.integer]
+        for node, tensors in reversed(reads):
+            yield from ((tensor, node) for tensor in tensors)
+        for node, _ in reads:
+            out = node.outputs[0]
+            end = ends.get(id(out), out)
+            if id(end) in self.native:
+                yield end, node
 
     def measured(self) -> list[Tensor]:
         """The values whose range calibration must find, each once."""

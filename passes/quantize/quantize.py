@@ -17,6 +17,7 @@ from zc.passes.quantize.form import Activations, Form, Ranges, Rounding
 from zc.passes.quantize.guard import Demand, Guard
 from zc.passes.quantize.guard import Trial as Guarded
 from zc.passes.quantize.opset import INT4_OPSET, WIDE_OPSET
+from zc.passes.quantize.overrides import Overrides, parse_override
 from zc.passes.quantize.recipe import choose
 from zc.passes.quantize.refuse import refusal
 from zc.passes.quantize.report import (
@@ -91,6 +92,9 @@ class Quantize(Pass):
     cache: str = ""
     """A file to keep what calibration saw in; read again where model and samples are the same. It is no part of what is
     done, and not recorded."""
+    overrides: tuple[str, ...] = ()
+    """Other settings for some nodes, as 'Conv per_channel=false' or '/head/* float' or '/fc weight_bits=4 method=mse':
+    a pattern as for skip; what is said of names is stronger than of operators, what is said later than before."""
     skip: tuple[str, ...] = ()
     """Nodes to leave in float: globs over node names, operators and output names."""
     only: tuple[str, ...] = ()
@@ -105,6 +109,8 @@ class Quantize(Pass):
             raise ZcError(f"weight_bits is {self.weight_bits}; give 2 to 8")
         if self.activation_bits == 16 and self.activations == "dynamic":
             raise ZcError("activations=dynamic takes 8 bits; leave out activation_bits=16")
+        for text in self.overrides:
+            parse_override(text)
         if self.max_drop is not None and not 0 <= self.max_drop < 1:
             raise ZcError(f"max_drop is {self.max_drop:g}; give a share of agreement that may be lost, as 0.01")
 
@@ -138,7 +144,7 @@ class Quantize(Pass):
         result.stats = {**figures(built, unfused), **self._agreement(workshop, built)}
         result.stats |= {"bytes_before": model.nbytes(), "bytes_after": built.model.nbytes()}
         if trial.left.nodes:
-            result.chose = self._chosen(workshop, trial, told)
+            result.chose = self._chosen(model, workshop, trial, told)
         model.take(built.model)
         ctx.float_model = (workshop.equalised if form.equalize else workshop).model
         result.changed = True
@@ -151,12 +157,14 @@ class Quantize(Pass):
             gate = None
         return Guard(workshop, form, keep_float, Demand(self.guard, self.float_if_faster, self.max_drop, gate))
 
-    def _chosen(self, workshop: Workshop, trial: Guarded, chosen: "Quantize") -> "Quantize":
+    def _chosen(self, model: Model, workshop: Workshop, trial: Guarded, chosen: "Quantize") -> "Quantize":
         """The options that give the same without a search."""
-        nodes = [cast(Node, n) for one in regions(workshop.model) for n in one.graph.nodes]
-        named = float_filter(workshop.model, self.skip, self.only)
-        left = tuple(dict.fromkeys(as_pattern(describe(n)) for n in nodes if trial.keep_float(n) and not named(n)))
-        return replace(chosen, skip=self.skip + left, guard=False, max_drop=None, float_if_faster=False)
+        same = replace(chosen, guard=False, max_drop=None, float_if_faster=False)
+        named = self._asked(model)
+        known = {describe(n) for scope in model.scopes() for n in scope.nodes}
+        nodes = [cast(Node, n) for one in regions(workshop.model) for n in one.graph.nodes if describe(n) in known]
+        left = dict.fromkeys(as_pattern(describe(n)) for n in nodes if trial.keep_float(n) and not named(n))
+        return replace(same, skip=(*self.skip, *left))
 
     def prepare(self, model: Model, ctx: Context, result: PassResult) -> tuple[Workshop, KeepFloat, int] | None:
         """What is to be built from, what stays float, and how many layers do because the target would run them so.
@@ -167,8 +175,8 @@ class Quantize(Pass):
         if refused is not None:
             result.declined(*refused)
             return None
-        keep_float = float_filter(model, self.skip, self.only)
-        workshop = Workshop(model, ctx, Path(self.cache) if self.cache else None)
+        overrides, keep_float = Overrides(self.overrides, model), self._asked(model)
+        workshop = Workshop(model, ctx, overrides, Path(self.cache) if self.cache else None)
         workshop.recognise(result)
         places = workshop.places(keep_float)
         if not any(one.sites or one.lookups for one in places):
@@ -177,7 +185,7 @@ class Quantize(Pass):
             return None
         if workshop.raise_opset(ctx.target.min_opset):
             result.info(model.name, f"opset raised to {ctx.target.min_opset}, the first with per-channel Q/DQ")
-        if self.weight_bits <= 4 and ctx.target.loads_int4:
+        if min(self.weight_bits, overrides.fewest_bits) <= 4 and ctx.target.loads_int4:
             _make_room_for_int4(workshop, result)
         tell_samples(result, ctx.need_samples(model))
         if self.activation_bits == 16:
@@ -195,6 +203,11 @@ class Quantize(Pass):
                 return None
         keep_float, unfused = fusing(workshop, self.form(), keep_float)
         return workshop, keep_float, unfused
+
+    def _asked(self, model: Model) -> KeepFloat:
+        """What the user wants in float, by skip, only and overrides."""
+        named, special = float_filter(model, self.skip, self.only), Overrides(self.overrides, model)
+        return lambda node: named(node) or special.keep_float(node)
 
     def form(self) -> Form:
         """The settings of the options; of those that say auto, the plainest."""

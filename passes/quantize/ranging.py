@@ -24,10 +24,13 @@ class Ranging:
         """What `auto` was settled to, for static and dynamic activations."""
         self._ranges: dict[tuple[Key, Rule, int], Range] = {}
 
-    def rule(self, form: Form, model: Model, place: Placement, keys: Mapping[int, Key]) -> Rule:
+    def rule(
+        self, form: Form, model: Model, place: Placement, keys: Mapping[int, Key], own: Mapping[int, Rule]
+    ) -> Rule:
         """How ranges are read under a form. `auto` is settled on the first model that asks, and then stands.
 
-        place: of the main graph of a float model. keys: of each of its measured values, by id.
+        place: of the main graph of a float model. keys: of each of its measured values, by id. own: rules of some of
+        them, which the choice does not touch, by id.
         """
         if form.activation_bits > 8:
             return Rule()  # they resolve what a few outliers stretch: there is no need to cut them off
@@ -35,14 +38,24 @@ class Ranging:
             return Rule(form.method, form.percentile, form.clip_cost)
         if form.activations not in self.choices:
             self.choices[form.activations] = choose_rule(
-                model, place, lambda rule: self.scales(rule, place, keys), self.samples, self.ctx
+                model, place, lambda rule: self.scales(rule, place, keys, own=own), self.samples, self.ctx
             )
         return self.choices[form.activations].rule
 
-    def scales(self, rule: Rule, place: Placement, keys: Mapping[int, Key], bits: int = 8) -> dict[int, Scale]:
-        """The scale of each value with codes of 8 or 16 bits, by id. ZcError where a value was never finite."""
-        target = self.ctx.target
-        ranges = {id(t): self._range(keys[id(t)], rule, bits) for t in place.measured()}
+    def scales(
+        self,
+        rule: Rule,
+        place: Placement,
+        keys: Mapping[int, Key],
+        bits: int = 8,
+        own: Mapping[int, Rule] | None = None,
+    ) -> dict[int, Scale]:
+        """The scale of each value with codes of 8 or 16 bits, by id. ZcError where a value was never finite.
+
+        own: rules of some of them, by id.
+        """
+        target, special = self.ctx.target, own or {}
+        ranges = {id(t): self._range(keys[id(t)], special.get(id(t), rule), bits) for t in place.measured()}
         return assign_scales(place, ranges, target, target.activations if bits == 8 else WIDE[target.activations])
 
     def _range(self, key: Key, rule: Rule, bits: int) -> Range:

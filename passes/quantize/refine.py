@@ -11,7 +11,7 @@ bias: rounding shifts means, by another amount in each channel, and the shifts w
 section 4.2, measured on samples instead of estimated.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,14 +56,19 @@ def refine(
     rounding: Rounding = "second-order",
     bias: bool = True,
     damping: float = DAMPING,
+    special: Mapping[str, tuple[Rounding, bool]] | None = None,
 ) -> Refined:
     """Refine a quantised model in place.
 
     original: the float model with the same value names. coded: operators of the main graph with codes as weights, in
     graph order. rounding: nearest leaves codes as they are. bias: correct the biases of those that have one, and of
-    layers in float behind them. damping: see `recode`. ZcError when a value between two layers is a sequence or a map.
+    layers in float behind them. damping: see `recode`. special: other rounding and bias for some operators, by
+    `Coded.where`. ZcError when a value between two layers is a sequence or a map.
     """
-    layers: list[Coded | Kept] = [c for c in coded if rounding != "nearest" or (bias and c.bias is not None)]
+    ways = {c.where: (special or {}).get(c.where, (rounding, bias)) for c in coded}
+    layers: list[Coded | Kept] = [
+        c for c in coded if ways[c.where][0] != "nearest" or (ways[c.where][1] and c.bias is not None)
+    ]
     done = Refined()
     if not layers:
         return done
@@ -75,9 +80,10 @@ def refine(
     sweep = _Sweep(model, original, layers, samples, ctx, done)
     for one in ctx.track(layers, "refine", len(layers)):
         sweep.advance(one)
-        if rounding != "nearest" and isinstance(one, Coded):
-            sweep.round(one, bias and one.bias is not None, damping)
-        if bias and one.bias is not None:
+        how, shifted = ways[one.where] if isinstance(one, Coded) else ("nearest", True)
+        if isinstance(one, Coded) and how != "nearest":
+            sweep.round(one, shifted and one.bias is not None, damping)
+        if shifted and one.bias is not None:
             sweep.shift(one)
     return done
 

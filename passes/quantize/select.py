@@ -17,20 +17,21 @@ def float_filter(
     A pattern is compared with the node's name, its operator and the names of its outputs; * and ? stand for anything.
     ZcError for one that matches no node of the model, with the nearest name.
     """
-    known = [word for scope in model.scopes() for node in scope.nodes for word in _words(cast(Node, node))]
+    known = [word for scope in model.scopes() for node in scope.nodes for word in words_of(cast(Node, node))]
     for option, patterns in (("skip", skip), ("only", only)):
         require_matches(option, patterns, known, "node")
 
     def keep_float(node: Node) -> str | None:
-        skipped = first_match(_words(node), skip)
+        skipped = first_match(words_of(node), skip)
         if skipped is not None:
             return f"{name}:skip={skipped}"
-        if only and first_match(_words(node), only) is None:
+        if only and first_match(words_of(node), only) is None:
             return f"not in {name}:only"
         return None
 
     return keep_float
 
 
-def _words(node: Node) -> list[str]:
+def words_of(node: Node) -> list[str]:
+    """What a pattern of the user may match of a node: its name, its operator, and the names of its outputs."""
     return [describe(node), node.op, *(t.name for t in node.outputs if t.name)]

@@ -1,13 +1,14 @@
 """Write weights, biases and embedding tables as integers, each behind a DequantizeLinear. Equal ones are shared."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import ml_dtypes
 import numpy as np
 import onnx
 
 from zc.ir.edit import Editor, Names
-from zc.ir.graph import Array, Constant, Node, Tensor, Variable, fixed_value
+from zc.ir.graph import Array, Constant, Node, Tensor, Variable, describe, fixed_value
 from zc.passes.quantize.saturation import exact_scales, reduction
 from zc.passes.quantize.scheme import WEIGHT_LIMIT, Scale, bias_codes, overflow_room, quantize_weight, weight_scales
 from zc.passes.quantize.sites import Site
@@ -57,6 +58,12 @@ class WeightForm:
     """Largest magnitude of a weight's code."""
     packed: bool = False
     """Store weights as int4, which a Cast makes int8. The limit is at most 7 then."""
+    special: Mapping[str, "WeightForm"] = field(default_factory=dict)
+    """Of nodes with a form of their own, by the name that messages have for them."""
+
+    def of(self, where: str) -> "WeightForm":
+        """The form of one node."""
+        return self.special.get(where, self)
 
     def axis(self, site: Site) -> int | None:
         """The axis of a weight along which it has scales; None for one scale."""
@@ -101,17 +108,18 @@ class WeightWriter:
     def site(self, site: Site, source: Scale, float_name: str, where: str) -> Coded:
         """Write weight and bias of a weighted operator. `source`: the scale of what it reads."""
         weight, node = site.weight_values(), site.node
-        scales, raised, narrowed = site_scales(site, self.form, site.bias, float(source.scale))
-        codes, real = self._weight(site, weight, scales)
+        form = self.form.of(where)
+        scales, raised, narrowed = site_scales(site, form, site.bias, float(source.scale))
+        codes, real = self._weight(site, weight, scales, form)
         self.replaced.append(node.inputs[1])
         node.inputs[1] = real
         output, name, bias, bias_scales = node.outputs[0], float_name, None, None
         channels = weight.shape[site.axis]
         if site.takes_bias:
-            if site.bias is not None or self.form.zero_biases:
+            if site.bias is not None or form.zero_biases:
                 of_codes = np.broadcast_to(np.float32(source.scale) * scales, (channels,)).astype(np.float32)
                 given = np.zeros(channels, np.float32) if site.bias is None else site.bias
-                bias, bias_scales = self._bias(site, given, of_codes if self.form.integer_bias else None)
+                bias, bias_scales = self._bias(site, given, of_codes if form.integer_bias else None)
         elif (found := self._added_bias(node, channels)) is not None:
             output, bias = found[0].outputs[0], found[1]
             name = output.name
@@ -129,7 +137,7 @@ class WeightWriter:
             bias_scales=bias_scales,
             raised=raised,
             narrowed=narrowed,
-            exact_pairs=self.form.exact_pairs,
+            exact_pairs=form.exact_pairs,
         )
 
     def lookup(self, node: Node) -> None:
@@ -137,7 +145,8 @@ class WeightWriter:
         table = node.inputs[0]
         values = fixed_value(table)
         assert values is not None  # checked by the placement
-        axis = values.ndim - 1 if self.form.per_channel else None
+        form = self.form.of(describe(node))
+        axis = values.ndim - 1 if form.per_channel else None
         if id(table) not in self._tables:
             self._tables[id(table)] = self._table(table, values, axis)
         codes = self._tables[id(table)]
@@ -147,14 +156,14 @@ class WeightWriter:
         picked = Variable(self.names.take(f"{out.name}_q"), np.dtype(np.int8), out.shape)
         node.outputs[0] = picked
         # The last axis of the table is the last axis of what is picked, whatever the rank of the indices.
-        self._dequantize([picked, codes[1], codes[2]], out, {"axis": -1} if self.form.per_channel else {})
+        self._dequantize([picked, codes[1], codes[2]], out, {"axis": -1} if form.per_channel else {})
 
-    def _weight(self, site: Site, weight: Array, scales: Array) -> tuple[Constant, Tensor]:
+    def _weight(self, site: Site, weight: Array, scales: Array, form: WeightForm) -> tuple[Constant, Tensor]:
         key = (id(site.weight), site.factor, site.axis, scales.tobytes())
         if key not in self._weights:
-            axis = self.form.axis(site)
-            codes = self._codes(site.weight, quantize_weight(weight, scales, axis, self.form.limit), scales, axis)
-            read = as_loaded(codes[0], self.form, self.editor)
+            axis = form.axis(site)
+            codes = self._codes(site.weight, quantize_weight(weight, scales, axis, form.limit), scales, axis)
+            read = as_loaded(codes[0], form, self.editor)
             real = Variable(self.names.take(f"{site.weight.name}_dq"), np.dtype(np.float32), list(weight.shape))
             self._dequantize([read, *codes[1:]], real, {} if axis is None else {"axis": axis})
             self._weights[key] = codes[0], real

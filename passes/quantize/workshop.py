@@ -28,7 +28,9 @@ from zc.passes.quantize.datafree import DRAWN, DataFree, cut_pair, free_of_data,
 from zc.passes.quantize.equalize import equalise
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.opset import INT4_IR, INT4_OPSET, raise_opset
+from zc.passes.quantize.overrides import Overrides
 from zc.passes.quantize.placement import Placement, place
+from zc.passes.quantize.ranges import Rule
 from zc.passes.quantize.ranging import Ranging
 from zc.passes.quantize.refine import Refined, refine
 from zc.passes.quantize.scheme import Scale
@@ -70,9 +72,15 @@ class Built:
 class Workshop:
     """A float model, its samples, and what calibration saw."""
 
-    def __init__(self, model: Model, ctx: Context, cache: Path | None = None) -> None:
-        """Prepare a copy of the model; nothing is run yet. cache: a file for what calibration sees."""
+    def __init__(
+        self, model: Model, ctx: Context, overrides: Overrides | None = None, cache: Path | None = None
+    ) -> None:
+        """Prepare a copy of the model; nothing is run yet.
+
+        overrides: what holds for some nodes in every build. cache: a file for what calibration sees.
+        """
         self.model, self.ctx, self.cache = model.copy(), ctx, cache
+        self.overrides = overrides or Overrides((), model)
         _sums_to_adds(self.model)
         self._settle()
 
@@ -150,7 +158,7 @@ class Workshop:
         """The workshop of the same model with factors moved across layers. ZcError where none would help."""
         if self.free is not None:
             raise ZcError("without samples nothing shows what it would change")
-        other = Workshop(self.model, self.ctx, self.cache)
+        other = Workshop(self.model, self.ctx, self.overrides, self.cache)
         plan = equalise(other.model, self.split.fit, self.ctx, per_channel=self.ctx.target.per_channel)
         if all(one.alpha is None for one in plan.choices):
             raise ZcError("no value would gain from it")
@@ -168,25 +176,34 @@ class Workshop:
         scales = self._scales(model, places, form, told)
         places = [one for one in places if id(one.graph) in scales]
         names = Names(model.graph)
-        if self.packs(form):
+        forms = self._forms(places, form)
+        if any(self.packs(one) for one in (form, *forms.values())):
             model.ir_version = max(model.ir_version, INT4_IR)
         coded: list[Coded] = []
         for one in places:
             # Branches are not corrected: they need no biases to correct.
-            zero_biases = form.bias_correct and one.graph is model.graph
-            weights = self._weight_form(form, zero_biases)
+            main = one.graph is model.graph
+            special = {where: self._weight_form(own, main) for where, own in forms.items()}
+            weights = replace(self._weight_form(form, main), special=special)
             coded += write(one, scales[id(one.graph)], names, weights)
-        refined = self._refine(model, form, coded, told)
+        refined = self._refine(model, form, forms, coded, told)
         suit(model, self.ctx.target, self.masked, told)
         return Built(model, form, places, coded, refined, told)
 
-    def _weight_form(self, form: Form, zero_biases: bool) -> WeightForm:
+    def _forms(self, places: list[Placement], form: Form) -> dict[str, Form]:
+        """The forms of the nodes that have one of their own, by their name."""
+        nodes = [n for one in places for n in (*(s.node for s in (*one.sites, *one.dynamic)), *one.lookups)]
+        own = {describe(node): self.overrides.form(node, form) for node in nodes}
+        return {where: one for where, one in own.items() if one != form}
+
+    def _weight_form(self, form: Form, corrected: bool) -> WeightForm:
+        """corrected: may biases be corrected?"""
         target = self.ctx.target
         return WeightForm(
             per_channel=form.per_channel and target.per_channel,
             per_tensor_ops=target.per_tensor_ops,
             integer_bias=target.integer_bias,
-            zero_biases=zero_biases,
+            zero_biases=form.bias_correct and corrected,
             exact_pairs=target.saturating_pairs,
             limit=2 ** (form.weight_bits - 1) - 1,
             packed=self.packs(form),
@@ -200,14 +217,15 @@ class Workshop:
         keys = {id(one.graph): {id(t): Key(number[id(one.graph)], t.name) for t in one.measured()} for one in places}
         sketches = self.calibration.sketches([key for wanted in keys.values() for key in wanted.values()])
         scales: dict[int, dict[int, Scale]] = {}
-        rule = self.ranging.rule(form, model, places[0], keys[id(model.graph)])
+        own = self._rules(places, form)
+        rule = self.ranging.rule(form, model, places[0], keys[id(model.graph)], own)
         for one in places:
             seen = {id(t): sketches[keys[id(one.graph)][id(t)]] for t in one.measured()}
             for tensor in one.measured():
                 self._tell_odd_values(told, tensor.name, seen[id(tensor)])
             missing = next((t for t in one.measured() if not seen[id(t)].count), None)
             if missing is None:
-                scales[id(one.graph)] = self.ranging.scales(rule, one, keys[id(one.graph)], form.activation_bits)
+                scales[id(one.graph)] = self.ranging.scales(rule, one, keys[id(one.graph)], form.activation_bits, own)
             elif one.graph is model.graph:
                 raise self._never_finite(missing)
             else:
@@ -215,6 +233,17 @@ class Workshop:
                     why = f"no calibration row runs the branch that reads '{missing.name}'"
                     told.declined(describe(site.node), f"{site.node.op} stays float: {why}")
         return scales
+
+    def _rules(self, places: list[Placement], form: Form) -> dict[int, Rule]:
+        """The rules of values that have one of their own, by id."""
+        if form.activation_bits > 8:
+            return {}
+        forms = {id(t): self.overrides.form(node, form) for one in places for t, node in one.deciders()}
+        return {
+            key: Rule(one.method, one.percentile, one.clip_cost)
+            for key, one in forms.items()
+            if one.method != "auto" and _read_by(one) != _read_by(form)
+        }
 
     def _never_finite(self, tensor: Tensor) -> ZcError:
         return ZcError(
@@ -227,9 +256,12 @@ class Workshop:
             what = f"{sketch.nan} NaN and {sketch.inf} infinite elements"
             told.warn(name, f"{what} in {self.split.fit.rows} calibration rows were left out")
 
-    def _refine(self, model: Model, form: Form, coded: list[Coded], told: PassResult) -> Refined:
-        if not form.bias_correct and form.rounding == "nearest":
+    def _refine(
+        self, model: Model, form: Form, forms: dict[str, Form], coded: list[Coded], told: PassResult
+    ) -> Refined:
+        if all(not one.bias_correct and one.rounding == "nearest" for one in (form, *forms.values())):
             return Refined()
+        special = {where: (one.rounding, one.bias_correct) for where, one in forms.items()}
         main = {id(n) for n in model.graph.nodes}
         layers, samples = [c for c in coded if id(c.node) in main], self.split.fit
         original: Model = self.model
@@ -238,7 +270,16 @@ class Workshop:
             original, cuts = cut_pair(self.free, self.model, model, layers)
             samples = self.free.again(DRAWN)
         try:
-            done = refine(model, original, layers, samples, self.ctx, rounding=form.rounding, bias=form.bias_correct)
+            done = refine(
+                model,
+                original,
+                layers,
+                samples,
+                self.ctx,
+                rounding=form.rounding,
+                bias=form.bias_correct,
+                special=special,
+            )
         except ZcError as err:
             told.warn("bias_correct", f"biases are not corrected: {err}")
             return Refined()
@@ -247,6 +288,10 @@ class Workshop:
         for where, why in done.declined:
             told.declined(where, why)
         return done
+
+
+def _read_by(form: Form) -> tuple[object, ...]:
+    return form.method, form.percentile, form.clip_cost
 
 
 def _sums_to_adds(model: Model) -> None:

@@ -10,7 +10,7 @@ from zc.ir.model import Model
 from zc.pipeline import options
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
-from zc.pipeline.spec import Pipeline, effective, named_pipelines, parse, step_text
+from zc.pipeline.spec import Pipeline, effective, named_pipelines, parse, pass_defaults, step_text
 
 
 @register
@@ -121,6 +121,41 @@ def test_named_pipelines_come_from_the_nearest_zc_toml(tmp_path) -> None:
     (tmp_path / "deep").mkdir()
     named = named_pipelines(tmp_path / "deep")
     assert str(parse("knobs,@release", named)) == "knobs,knobs:count=9,strict:width=2"
+
+
+def test_other_tables_of_zc_toml_hold_options_of_passes(tmp_path) -> None:
+    (tmp_path / "zc.toml").write_text("""
+        [pipelines]
+        all = "quantize:method=entropy"
+        [quantize]
+        method = "mse"
+        per_channel = false
+        skip = ["/a", "/b"]
+        [quantize.overrides]
+        "Conv" = {per_channel = true, weight_bits = 4}
+        "/head+1/*" = "float"
+    """)
+    defaults = pass_defaults(tmp_path)
+    assert str(parse("quantize", {}, defaults)) == (
+        'quantize{method=mse per_channel=false overrides="Conv per_channel=true weight_bits=4+/head?1/* float" '
+        "skip=/a+/b}"
+    )
+    (given,) = parse("@all", named_pipelines(tmp_path), defaults).passes
+    assert given.options()["method"] == "entropy"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[quantise]", "neither .pipelines. nor a pass .did you mean 'quantize'"),
+        ("quantize = 3", "quantize is no table"),
+        ("[quantize]\nmethod = 2020-01-01", "quantize.method: a date is no option"),
+    ],
+)
+def test_a_table_that_is_none_of_a_pass_is_an_error(tmp_path, text: str, words: str) -> None:
+    (tmp_path / "zc.toml").write_text(text)
+    with pytest.raises(ZcError, match=words):
+        pass_defaults(tmp_path)
 
 
 def test_a_broken_zc_toml_is_named(tmp_path) -> None:

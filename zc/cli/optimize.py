@@ -28,7 +28,7 @@ from zc.measure.weights import disk_bytes
 from zc.pipeline.base import Context
 from zc.pipeline.manager import Hook, PassFailed, PassRun, Report, Verify, run_pipeline
 from zc.pipeline.provenance import Provenance, file_sha256
-from zc.pipeline.spec import Pipeline, effective, named_pipelines, parse
+from zc.pipeline.spec import Pipeline, effective, named_pipelines, parse, pass_defaults
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Options:
 def optimize(options: Options) -> None:
     """Read, run, check, write. Nothing is written unless all of it went well."""
     plugins = load_plugins(options.plugins)
-    pipeline = parse(options.pipeline, named_pipelines(Path.cwd()))
+    pipeline = parse(options.pipeline, named_pipelines(Path.cwd()), pass_defaults(Path.cwd()))
     steps = effective(pipeline)
     out = show.console()
     if options.dry_run:

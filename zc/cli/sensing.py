@@ -1,6 +1,7 @@
 """What `zc sensitivity` does."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from zc.backends import find_target
@@ -15,7 +16,7 @@ from zc.passes.quantize.quantize import Quantize
 from zc.passes.quantize.sensitivity import Sensitive, Step, accumulate, rank
 from zc.pipeline.base import Context, PassResult
 from zc.pipeline.manager import run_pipeline
-from zc.pipeline.spec import parse
+from zc.pipeline.spec import named_pipelines, parse, pass_defaults
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def sense(options: Options) -> Sensed:
 
 
 def _quantize(text: str) -> Quantize:
-    passes = parse(text).passes
+    passes = parse(text, named_pipelines(Path.cwd()), pass_defaults(Path.cwd())).passes
     if len(passes) != 1 or not isinstance(passes[0], Quantize):
         raise ZcError(f"--quantize {text}: give the pass quantize with its options, as quantize:method=mse")
     return passes[0]

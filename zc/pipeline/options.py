@@ -34,7 +34,7 @@ def build(cls: type[Pass], given: dict[str, str | None]) -> Pass:
             raise ZcError(f"pass '{cls.name}' has no option '{key}'{nearest(key, list(hints))}{known}")
         if text is None and hints[key] is not bool:
             raise ZcError(f"pass '{cls.name}': option '{key}' needs a value: {key}={describe_type(hints[key])}")
-        values[key] = True if text is None else _read(cls.name, key, text, hints[key])
+        values[key] = True if text is None else read_value(cls.name, key, text, hints[key])
     try:
         return cls(**values)
     except ZcError as err:
@@ -93,7 +93,8 @@ def _write(value: Any) -> str:
     return "+".join(_write(v) for v in value) if isinstance(value, tuple) else str(value)
 
 
-def _read(owner: str, key: str, text: str, hint: Any) -> Any:
+def read_value(owner: str, key: str, text: str, hint: Any) -> Any:
+    """A value of a type from its text. ZcError names the pass, the option and what it takes."""
     for kind in _alternatives(hint):
         try:
             return _read_one(text, kind)

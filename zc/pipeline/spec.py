@@ -5,7 +5,7 @@ r"""Pipeline text: parsed to passes and printed back.
     option   := key "=" value  |  key                    (a bare key sets a flag)
 
 Inside braces options are separated by blanks and values may be quoted, so they may hold anything. `@name` stands for
-the pipeline of that name in the `[pipelines]` table of zc.toml.
+the pipeline of that name in the `[pipelines]` table of zc.toml, whose other tables hold options of passes.
 """
 
 import re
@@ -13,11 +13,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zc.errors import ZcError, nearest
 from zc.pipeline import options
 from zc.pipeline.base import Pass
-from zc.pipeline.registry import find
+from zc.pipeline.registry import find, names
 
 _NAME = r"[A-Za-z][A-Za-z0-9_-]*"
 _BRACE_OPTION = re.compile(r"""\s*([A-Za-z_]\w*)(?:=("(?:[^"\\]|\\.)*"|'[^']*'|[^\s"'{}]+))?""")
@@ -35,9 +36,16 @@ class Pipeline:
         return ",".join(step_text(p) for p in self.passes)
 
 
-def parse(text: str, named: Mapping[str, str] | None = None) -> Pipeline:
-    """The passes that a pipeline text names. ZcError with the place of the mistake or the nearest known name."""
-    return Pipeline(tuple(_parse(text, named or {}, 0)))
+Defaults = Mapping[str, Mapping[str, str]]
+"""By name of a pass: options that it has unless the pipeline says otherwise, as text."""
+
+
+def parse(text: str, named: Mapping[str, str] | None = None, defaults: Defaults | None = None) -> Pipeline:
+    """The passes that a pipeline text names. ZcError with the place of the mistake or the nearest known name.
+
+    named: pipelines that `@name` stands for. defaults: options for passes that the text names.
+    """
+    return Pipeline(tuple(_parse(text, named or {}, defaults or {}, 0)))
 
 
 def step_text(one: Pass) -> str:
@@ -75,21 +83,70 @@ def _stands(needed: Pass, before: Sequence[Pass]) -> bool:
 
 def named_pipelines(start: Path) -> dict[str, str]:
     """The `[pipelines]` table of the nearest zc.toml, in `start` or above. ZcError when it cannot be read."""
+    path, tables = _settings(start)
+    table = tables.get("pipelines", {})
+    wrong = [k for k, v in table.items() if not isinstance(v, str)]
+    if wrong:
+        raise ZcError(f"{path}: pipelines.{wrong[0]} is not a text")
+    return dict(table)
+
+
+def pass_defaults(start: Path) -> dict[str, dict[str, str]]:
+    """The tables of the nearest zc.toml that are named for passes: options that they have unless a pipeline says so.
+
+    [quantize]                              quantize:method=mse
+    method = "mse"
+    [quantize.overrides]                    quantize{overrides="Conv per_channel=false+/head/* float"}
+    "Conv" = {per_channel = false}
+    "/head/*" = "float"
+    """
+    path, tables = _settings(start)
+    found = {}
+    for name, table in tables.items():
+        if name == "pipelines":
+            continue
+        if name not in names():
+            close = nearest(name, ["pipelines", *names()])
+            raise ZcError(f"{path}: [{name}] is neither [pipelines] nor a pass{close}")
+        if not isinstance(table, dict):
+            raise ZcError(f"{path}: {name} is no table; options of the pass stand under [{name}]")
+        found[name] = {key: _option_text(value, f"{path}: {name}.{key}") for key, value in table.items()}
+    return found
+
+
+def _settings(start: Path) -> tuple[Path, dict[str, Any]]:
+    """The nearest zc.toml, in `start` or above, and what it says; nothing where there is none."""
     for folder in (start, *start.resolve().parents):
         path = folder / "zc.toml"
         if path.is_file():
             try:
-                table = tomllib.loads(path.read_text()).get("pipelines", {})
+                return path, tomllib.loads(path.read_text())
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
                 raise ZcError(f"{path}: {err}") from err
-            wrong = [k for k, v in table.items() if not isinstance(v, str)]
-            if wrong:
-                raise ZcError(f"{path}: pipelines.{wrong[0]} is not a text")
-            return dict(table)
-    return {}
+    return start / "zc.toml", {}
 
 
-def _parse(text: str, named: Mapping[str, str], depth: int) -> list[Pass]:
+def _option_text(value: object, where: str) -> str:
+    """A value of a zc.toml as the text of an option: lists are joined by `+`, a table is a list of keys and values."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | str):
+        return str(value)
+    if isinstance(value, list):
+        return "+".join(_option_text(one, where) for one in value)
+    if isinstance(value, dict):
+        # `+` parts the items of a list; in a name any letter stands for it.
+        return "+".join(f"{key.replace('+', '?')} {_item_text(item, where)}" for key, item in value.items())
+    raise ZcError(f"{where}: a {type(value).__name__} is no option")
+
+
+def _item_text(value: object, where: str) -> str:
+    if not isinstance(value, dict):
+        return _option_text(value, where)
+    return " ".join(f"{key}={_option_text(one, where)}" for key, one in value.items())
+
+
+def _parse(text: str, named: Mapping[str, str], defaults: Defaults, depth: int) -> list[Pass]:
     if depth > _MAX_DEPTH:
         raise ZcError(f"pipeline: '@' names lead in a circle at '{text}'")
     passes: list[Pass] = []
@@ -103,9 +160,9 @@ def _parse(text: str, named: Mapping[str, str], depth: int) -> list[Pass]:
                     else "; there is no [pipelines] in a zc.toml here"
                 )
                 raise ZcError(f"pipeline: no pipeline named '@{name}'{nearest(name, list(named))}{where}")
-            passes.extend(_parse(named[name], named, depth + 1))
+            passes.extend(_parse(named[name], named, defaults, depth + 1))
         else:
-            passes.append(_step(step))
+            passes.append(_step(step, defaults))
     return passes
 
 
@@ -133,7 +190,7 @@ def _split(text: str) -> list[str]:
     return steps
 
 
-def _step(text: str) -> Pass:
+def _step(text: str, defaults: Defaults) -> Pass:
     match = re.match(_NAME, text)
     if match is None:
         raise ZcError(f"pipeline: '{text}' does not begin with the name of a pass")
@@ -149,7 +206,7 @@ def _step(text: str) -> Pass:
         raise ZcError(
             f"pipeline: '{rest}' after '{name}'; options are written {name}:key=value or '{name}{{key=value}}'"
         )
-    return options.build(cls, given)
+    return options.build(cls, {**defaults.get(name, {}), **given})
 
 
 def _colon_options(name: str, text: str) -> dict[str, str | None]:

@@ -17,12 +17,12 @@ from zc.pipeline.registry import find
 pytestmark = pytest.mark.real
 
 
-def quantise(model: Model, samples: Samples) -> tuple[Model, PassResult]:
+def quantise(model: Model, samples: Samples, options: Quantize | None = None) -> tuple[Model, PassResult]:
     """The float model, cleaned; `model` becomes the int8 one."""
     context = Context(TARGET, samples)
     find("clean")().run(model, context)
     before = model.copy()
-    return before, Quantize().run(model, context)
+    return before, (options or Quantize()).run(model, context)
 
 
 def classes(model: Model, samples: Samples) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_resnet20_keeps_its_accuracy_and_runs_in_integers(shared: Path, tmp_path
     model = load(shared / "models" / f"{name}.onnx")
     calib = load_samples(str(shared / "data" / "cifar10_train15k.npz"), model.inputs, rows="0:256", prep="imagenet")
     test = load_samples(str(shared / "data" / "cifar10_test4k.npz"), model.inputs, prep="imagenet")
-    before, _ = quantise(model, calib)
+    before, _ = quantise(model, calib, Quantize(guard=False))  # which leaves in float what gains accuracy for no time
     drop = (classes(before, test) == test.labels).mean() - (classes(model, test) == test.labels).mean()
     assert drop <= 0.003
     Runner(model, save_optimized=tmp_path / "optimized.onnx")
