@@ -17,6 +17,7 @@ BUILTIN: dict[str, str] = {
     "clip": "zc.passes.quantize.clip",
     "smooth": "zc.passes.quantize.smooth",
     "quantize": "zc.passes.quantize.quantize",
+    "quantize-weights": "zc.passes.quantize.quantize_weights",
     "round": "zc.passes.quantize.round",
     "bias-correct": "zc.passes.quantize.bias_correct",
     "quantize-dynamic": "zc.passes.quantize.quantize_dynamic",

@@ -106,6 +106,10 @@ class Target:
     casts to float32 and back."""
     half_ops: dict[str, frozenset[str]] = field(default_factory=dict)
     """By half-precision type, the operators with kernels for it."""
+    folds_dequantize: bool = True
+    """Is the DequantizeLinear of a constant computed once, when a model is loaded, or inside the kernel behind it?"""
+    nbits: frozenset[int] = frozenset()
+    """Bits for which it has onnxruntime's MatMulNBits."""
     loads_int4: bool = False
     """Are constants that a Cast makes int8 of int4 computed once, when a model is loaded?"""
     min_opset: int = 13

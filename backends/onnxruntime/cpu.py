@@ -65,6 +65,9 @@ TARGET = Target(
         "float16": MOVES_HALVES | {"Expand", "Max", "Min", "Round", "Cast"},
         "bfloat16": MOVES_HALVES | {"Pad", "Cast"},
     },
+    # Kept for fusions with Q/DQ around it, it is computed at every run where there are none.
+    folds_dequantize=False,
+    nbits=frozenset({4, 8}),
     loads_int4=True,
     min_opset=13,
     # Gelu; kernels since onnxruntime 1.17.

@@ -37,14 +37,28 @@ class Layer:
         return self.node.op == "Conv"
 
     @property
+    def spreads(self) -> bool:
+        """Is it a transposed convolution? A row is an input position then, and the matrix has a column for each tap."""
+        return self.node.op == "ConvTranspose"
+
+    @property
     def channels(self) -> int:
         """Number of its outputs."""
+        if self.spreads:
+            return int(self.weight.shape[1]) * self.groups
         return int(self.weight.shape[0 if self.convolves or self.turned else -1])
 
     @property
     def groups(self) -> int:
         """Groups of a convolution, else 1."""
-        return int(attribute(self.node, "group", 1)) if self.convolves else 1
+        return int(attribute(self.node, "group", 1)) if self.convolves or self.spreads else 1
+
+    @property
+    def inputs(self) -> int:
+        """Weights of an output; of a transposed convolution, of a tap of one."""
+        if self.spreads:
+            return int(self.weight.shape[0]) // self.groups
+        return self.weight.size // max(self.channels, 1)
 
     @property
     def turned(self) -> bool:
@@ -58,6 +72,8 @@ class Layer:
     def as_matrix(self, values: Array) -> Array:
         """An array of the weight's shape (numbers, codes, scales) as float64 [groups, D, M / groups]."""
         values = values.astype(np.float64)
+        if self.spreads:
+            return values.reshape(self.groups, values.shape[0] // self.groups, -1)
         if not self.convolves:
             return (values.T if self.turned else values)[None]
         groups = self.groups
@@ -70,6 +86,8 @@ class Layer:
 
     def from_matrix(self, matrix: Array) -> Array:
         """The inverse of `as_matrix`: an array of the weight's shape."""
+        if self.spreads:
+            return np.ascontiguousarray(matrix.reshape(tuple(self.weight.shape)))
         if not self.convolves:
             return np.ascontiguousarray(matrix[0].T if self.turned else matrix[0])
         shape = tuple(self.weight.shape)
@@ -107,15 +125,18 @@ class Layer:
         return np.tile(own, (1, window))
 
 
-def find_layers(model: Model) -> tuple[list[Layer], list[tuple[Node, str]]]:
-    """The layers of the main graph in its order, and the nodes that look like layers but are none, with the reason."""
+def find_layers(model: Model, spreading: bool = False) -> tuple[list[Layer], list[tuple[Node, str]]]:
+    """The layers of the main graph in its order, and the nodes that look like layers but are none, with the reason.
+
+    spreading: transposed convolutions are layers too, for who needs no output of a row.
+    """
     fed = {id(t) for t in (*model.graph.inputs, *model.graph.outputs)}
     layers: list[Layer] = []
     refused: list[tuple[Node, str]] = []
     for node in model.nodes():
         if node.op not in ("Conv", "Gemm", "MatMul", "ConvTranspose") or not node.standard:
             continue
-        why = _why_not(node, fed)
+        why = _why_not(node, fed, spreading)
         if why is None:
             layers.append(_layer(node, fed))
         elif why:
@@ -128,12 +149,12 @@ def by_value(layers: Sequence[Layer]) -> dict[str, Layer]:
     return {t.name: one for one in layers for t in (one.end, *one.node.outputs)}
 
 
-def _why_not(node: Node, fed: set[int]) -> str | None:
+def _why_not(node: Node, fed: set[int], spreading: bool) -> str | None:
     """The reason why a node cannot be repaired; empty for one without a weight."""
     weight = node.inputs[1]
     if not isinstance(weight, Constant):
         return "" if node.op == "MatMul" and weight.inputs and _computed(weight) else "its weight is no plain constant"
-    if node.op == "ConvTranspose":
+    if node.op == "ConvTranspose" and not spreading:
         return "repair knows no ConvTranspose"
     if id(weight) in fed or len(weight.outputs) > 1:
         return f"its weight '{weight.name}' is {'a graph input' if id(weight) in fed else 'shared'}"
@@ -145,10 +166,8 @@ def _why_not(node: Node, fed: set[int]) -> str | None:
         return "it transposes or scales its inputs"
     if node.op == "MatMul" and (len(weight.shape) != 2 or isinstance(node.inputs[0], Constant)):
         return "its weight is no plain matrix"
-    if node.op == "Conv" and attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return "its padding depends on the size of its input"
     third = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].is_empty() else None
-    if third is not None and not _is_bias(third, int(weight.shape[0 if node.op == "Conv" else -1]), fed, node):
+    if third is not None and not _is_bias(third, Layer(node, weight, None, node.outputs[0]).channels, fed):
         return "its bias is computed, shared, or of another shape"
     return None
 
@@ -160,11 +179,9 @@ def _computed(tensor: Tensor) -> bool:
     return not isinstance(tensor, Constant)
 
 
-def _is_bias(tensor: Tensor, channels: int, fed: set[int], node: Node) -> bool:
+def _is_bias(tensor: Tensor, channels: int, fed: set[int]) -> bool:
     if not isinstance(tensor, Constant) or id(tensor) in fed or len(tensor.outputs) > 1:
         return False
-    if node.op == "Gemm" and attribute(node, "transB", 0):
-        channels = int(node.inputs[1].shape[0])
     return tensor.size == channels and (not tensor.shape or tensor.shape[-1] == channels)
 
 
@@ -178,6 +195,6 @@ def _layer(node: Node, fed: set[int]) -> Layer:
     follower = end.outputs[0] if len(end.outputs) == 1 and id(end) not in fed else None
     if follower is not None and follower.op == "Add":
         other = next((t for t in follower.inputs if t is not end), None)
-        if other is not None and _is_bias(other, int(weight.shape[-1]), fed, node):
+        if other is not None and _is_bias(other, int(weight.shape[-1]), fed):
             return Layer(node, weight, other, follower.outputs[0])  # type: ignore[arg-type]
     return Layer(node, weight, None, end)

@@ -1,6 +1,6 @@
 """What the output positions of a layer see of its input, and which of them are looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,9 +14,11 @@ POSITIONS = 64
 
 def outputs_of(layer: Layer, source: Array) -> tuple[int, ...]:
     """How many output positions a sample has, along each axis."""
+    if layer.spreads:
+        return tuple(source.shape[2:])
     if not layer.convolves:
         return tuple(source.shape[1:-1]) if source.ndim > 2 else ()
-    begin, end, strides, dilations = _geometry(layer, source.ndim - 2)
+    begin, end, strides, dilations = _geometry(layer, source.shape[2:])
     window = layer.weight.shape[2:]
     return tuple(
         (size + b + e - d * (k - 1) - 1) // s + 1
@@ -24,12 +26,19 @@ def outputs_of(layer: Layer, source: Array) -> tuple[int, ...]:
     )
 
 
-def _geometry(layer: Layer, rank: int) -> tuple[list[int], list[int], list[int], list[int]]:
-    pads = list(attribute(layer.node, "pads", None) or [0] * 2 * rank)
-    if attribute(layer.node, "auto_pad", "NOTSET") == "VALID":
-        pads = [0] * 2 * rank
+def _geometry(layer: Layer, sizes: Sequence[int]) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Padding before and behind, strides and dilations of a convolution of an input of these sizes."""
+    rank, auto = len(sizes), attribute(layer.node, "auto_pad", "NOTSET")
     strides = list(attribute(layer.node, "strides", None) or [1] * rank)
     dilations = list(attribute(layer.node, "dilations", None) or [1] * rank)
+    pads = list(attribute(layer.node, "pads", None) or [0] * 2 * rank)
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        axes = zip(sizes, strides, dilations, layer.weight.shape[2:], strict=True)
+        missing = [max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, s, d, k in axes]
+        less, more = [m // 2 for m in missing], [m - m // 2 for m in missing]
+        pads = [*less, *more] if auto == "SAME_UPPER" else [*more, *less]
+    elif auto == "VALID":
+        pads = [0] * 2 * rank
     return pads[:rank], pads[rank:], strides, dilations
 
 
@@ -61,11 +70,15 @@ def choose_positions(layer: Layer, source: Array, seed: int, counts: Array | Non
 
 def rows_of(layer: Layer, source: Array, positions: Array) -> Array:
     """What the chosen output positions see: float32 or float64 [groups, R, D], R = samples x positions."""
+    if layer.spreads:
+        flat = np.moveaxis(source, 1, -1).reshape(len(source), -1, source.shape[1])
+        seen = np.take_along_axis(flat, positions[:, :, None], axis=1)
+        return seen.reshape(positions.size, layer.groups, -1).transpose(1, 0, 2)
     if not layer.convolves:
         flat = source.reshape(len(source), -1, source.shape[-1])
         return np.take_along_axis(flat, positions[:, :, None], axis=1).reshape(1, -1, source.shape[-1])
     rank = source.ndim - 2
-    begin, end, strides, dilations = _geometry(layer, rank)
+    begin, end, strides, dilations = _geometry(layer, source.shape[2:])
     padded = np.pad(np.moveaxis(source, 1, -1), [(0, 0), *zip(begin, end, strict=True), (0, 0)])
     window = layer.weight.shape[2:]
     index: list[Array] = [np.arange(len(source)).reshape(-1, 1, *[1] * rank)]

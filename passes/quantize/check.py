@@ -8,7 +8,7 @@ from pathlib import Path
 from zc.execute import Runner
 from zc.ir.graph import Node, describe
 from zc.ir.model import Model, load
-from zc.passes.quantize.codes import loaded_codes
+from zc.passes.quantize.find_codes import loaded_codes
 from zc.passes.quantize.form import Form
 from zc.passes.quantize.weights import Coded
 from zc.passes.quantize.workshop import KeepFloat, Workshop

@@ -8,7 +8,8 @@ from zc.ir.graph import Array
 from zc.passes.layers.layers import Layer
 from zc.passes.layers.normal import FLOOR, Normal, choose_ridge
 from zc.passes.quantize.biases import rescale_bias
-from zc.passes.quantize.codes import WeightCodes, input_scale
+from zc.passes.quantize.codes import WeightCodes
+from zc.passes.quantize.find_codes import input_scale
 from zc.passes.quantize.rounding import Floats, Grid, best_clips, second_order
 from zc.passes.quantize.saturation import certified
 from zc.passes.quantize.scheme import BIAS_LIMIT, overflow_room
@@ -32,9 +33,8 @@ class Parts:
     @classmethod
     def of(cls, layer: Layer) -> "Parts":
         """The parts of a layer: one, unless it is wide."""
-        inputs = layer.weight.size // max(layer.channels, 1)
-        count = max(-(-inputs // WIDEST), 1)
-        return cls(count, -(-inputs // count))
+        count = max(-(-layer.inputs // WIDEST), 1)
+        return cls(count, -(-layer.inputs // count))
 
     def split(self, array: Array, axis: int, fill: float = 0.0) -> Array:
         """[groups, ...] as [groups * count, ...]: `axis`, of all inputs, holds those of a part."""
@@ -67,8 +67,12 @@ def recode(
         if np.isfinite(ridge):
             aim, damping = total.solve(old, ridge, free)[:, :-1], max(ridge, damping)
     moments = _damped(total.moments(free), damping)
-    grid = _in_parts(codes.grid(layer), parts, old.shape)
-    if codes.axis is None or codes.block or codes.limit() > FEW_BITS:
+    whole = codes.grid(layer)
+    # The taps of a transposed convolution are outputs here, but share the scale of their channel.
+    own = whole.one_scale_each and codes.scale.size > 1 and not layer.spreads
+    clips = own and codes.symmetric and codes.limit() <= FEW_BITS
+    grid = _in_parts(whole, parts, old.shape)
+    if not clips:
         chosen = second_order(aim, moments, grid)
     else:
         grid = _widened(grid, aim, parts)
@@ -77,7 +81,7 @@ def recode(
         scale = parts.join(np.broadcast_to(grid.scale * shares, aim.shape), inputs)
         rescale_bias(one, codes.set_scales(layer, scale))
     chosen = parts.join(chosen, inputs)
-    codes.set_codes(layer, np.where(_overflows(one, layer, chosen), layer.as_matrix(codes.codes.values), chosen))
+    codes.set_codes(layer, np.where(_overflows(one, layer, chosen), layer.as_matrix(codes.weight_codes()), chosen))
     if one.exact_pairs:
         codes.codes.values = certified(one.node, codes.codes.values)
 

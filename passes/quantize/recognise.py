@@ -5,7 +5,8 @@ from typing import cast
 from zc.errors import ZcError
 from zc.ir.graph import Constant, Node, Tensor, describe
 from zc.ir.model import Model
-from zc.passes.quantize.codes import stored_codes
+from zc.passes.quantize.codes import WeightCodes
+from zc.passes.quantize.find_codes import stored_weight
 from zc.passes.quantize.refuse import refusal
 from zc.passes.quantize.weights import Coded
 from zc.pipeline.base import Context
@@ -40,10 +41,10 @@ def coded_layers(model: Model, original: Model, ctx: Context) -> tuple[list[Code
     found: list[Coded] = []
     lost: list[tuple[str, str]] = []
     for node in model.nodes():
-        codes = stored_codes(node) if node.op in LAYERS and node.standard else None
-        if codes is None:
+        weight = stored_weight(node) if node.op in LAYERS and node.standard else None
+        if weight is None:
             continue
-        one = finder.match(node, codes)
+        one = finder.match(node, weight)
         if isinstance(one, str):
             lost.append((describe(node), one))
         else:
@@ -59,12 +60,12 @@ class _Finder:
         names = [n.name for n in nodes]
         self.by_name = {n.name: n for n in nodes if n.name and names.count(n.name) == 1}
 
-    def match(self, node: Node, codes: Constant) -> Coded | str:
+    def match(self, node: Node, weight: WeightCodes) -> Coded | str:
         """What a layer is in the float model, or why it cannot be told."""
         twin = self._twin(node)
         if twin is None or twin.op != node.op:
             return "it is not found in the float model"
-        if not isinstance(twin.inputs[1], Constant) or tuple(twin.inputs[1].shape) != tuple(codes.shape):
+        if not isinstance(twin.inputs[1], Constant) or tuple(twin.inputs[1].shape) != weight.shape:
             return "its weight has another shape in the float model"
         output, name, bias, scales = node.outputs[0], twin.outputs[0].name, *_bias(node)
         if node.op == "MatMul":
@@ -74,7 +75,7 @@ class _Finder:
         return Coded(
             node=node,
             where=describe(twin),
-            weight=codes,
+            weight=weight.codes,
             output=output,
             float_name=name,
             channel_axis=-1 if node.op == "MatMul" else 1,

@@ -25,7 +25,7 @@ from zc.passes.layers.normal import Normal
 from zc.passes.layers.rows import choose_positions, padding_of, rows_of, values_at
 from zc.passes.layers.steps import HELD_BACK, Steps, hold
 from zc.passes.quantize.biases import Kept, bias_values, kept_layers, shift_bias
-from zc.passes.quantize.codes import weight_codes, what_is_read
+from zc.passes.quantize.find_codes import weight_codes, what_is_read
 from zc.passes.quantize.form import Rounding
 from zc.passes.quantize.recode import DAMPING, Parts, recode
 from zc.passes.quantize.weights import Coded
@@ -100,7 +100,7 @@ class _Sweep:
         ctx: Context,
         done: Refined,
     ) -> None:
-        found, refused = find_layers(original)
+        found, refused = find_layers(original, spreading=True)
         self.layers = by_value(found)
         self.refused = {t.name: why for node, why in refused for t in node.outputs}
         self.values: dict[str, Tensor] = {t.name: t for n in original.graph.nodes for t in n.outputs}
@@ -124,6 +124,9 @@ class _Sweep:
             why = codes if isinstance(codes, str) else self.refused.get(one.float_name, "it was not found")
             self.done.declined.append((one.where or describe(one.node), f"rounded to the nearest codes: {why}"))
             return
+        if one.node.op == "MatMulInteger" and layer.turned:
+            codes = codes.turned()
+        free = free and not layer.spreads  # one bias cannot make up for the means of many taps
         train, held = self._equations(one, layer, free)
         recode(one, layer, codes, train, held, free, damping)
         self.done.rounded += 1
@@ -136,15 +139,17 @@ class _Sweep:
             source = now[what_is_read(one.node).name]
             positions = choose_positions(layer, source, 1000 * self.turn + turn, self.masks[turn])
             rows = parts.split(rows_of(layer, source, positions), 2)
-            said = values_at(layer, exact[one.float_name], positions)
-            if not free:
-                said = said - bias_values(one)
             if not sums:
                 shift = rows.mean(axis=1, dtype=np.float64) * free
                 sums = [Normal(shift), Normal(shift)]
             part = sums[turn % HELD_BACK == HELD_BACK - 1]
-            one_part = parts.count == 1  # what several say together is no target for each
-            part.add(rows, said.reshape(len(said), rows.shape[0], -1).transpose(1, 0, 2) if one_part else None)
+            if parts.count > 1 or layer.spreads:  # what several rows, or parts of them, say together is no target
+                part.add(rows)
+                continue
+            said = values_at(layer, exact[one.float_name], positions)
+            if not free:
+                said = said - bias_values(one)
+            part.add(rows, said.reshape(len(said), rows.shape[0], -1).transpose(1, 0, 2))
         return sums[0], sums[1]
 
     def shift(self, one: Coded | Kept) -> None:

@@ -8,7 +8,7 @@ from zc.errors import ZcError
 from zc.ir.model import Model
 from zc.passes.layers.layers import by_value, find_layers
 from zc.passes.quantize.again import layers_to_mend, mend
-from zc.passes.quantize.codes import weight_codes
+from zc.passes.quantize.find_codes import weight_codes
 from zc.passes.quantize.form import Rounding
 from zc.passes.quantize.recode import DAMPING
 from zc.passes.quantize.weights import Coded
@@ -76,5 +76,5 @@ def _to_nearest(original: Model, coded: Sequence[Coded], result: PassResult) -> 
         if isinstance(codes, str) or layer is None:
             result.declined(one.where, codes if isinstance(codes, str) else "it is no plain layer in the float model")
         else:
-            codes.codes.values = codes.nearest(layer.weight.values)
+            codes.set_weight_codes(codes.nearest(layer.weight.values))
             result.changed = True

@@ -40,6 +40,11 @@ class Grid:
     lowest: Floats
     highest: Floats
 
+    @property
+    def one_scale_each(self) -> bool:
+        """Do all weights of an output have the same scale?"""
+        return bool((self.scale == self.scale[:, :1]).all())
+
     def nearest(self, weights: Floats) -> Floats:
         """The codes nearest to the weights."""
         return np.asarray(np.clip(np.rint(weights / self.scale) + self.zero, self.lowest, self.highest))
