@@ -44,6 +44,7 @@ class Runner:
         save_optimized: Path | None = None,
         config: Mapping[str, str] | None = None,
         profile: Path | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         """Open a session.
 
@@ -52,6 +53,7 @@ class Runner:
         threads: within an operator; by default as many as there are cores.
         save_optimized: where onnxruntime shall write the graph that it really runs.
         profile: beginning of the path of a file for the times of its kernels; see `zc.measure.profile`.
+        without: names of graph optimisers of onnxruntime that shall not run.
         Refused with onnxruntime's reason when it does not accept the model.
         """
         options = ort.SessionOptions()
@@ -69,7 +71,9 @@ class Runner:
         name = model.name if isinstance(model, Model) else str(model)
         try:
             with _Source(model, outputs) as source:
-                self.session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+                self.session = ort.InferenceSession(
+                    source, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without) or None
+                )
         except ZcError:
             raise
         except Exception as err:  # onnxruntime raises a dozen unrelated types

@@ -54,7 +54,7 @@ def parse_override(text: str) -> Override:
         if key not in LOCAL:
             listed = ", ".join(LOCAL)
             raise ZcError(f"overrides: '{key}' of '{pattern}'{nearest(key, list(LOCAL))}; a node has {listed}")
-        settings[key] = read_value("quantize", key, value, hints[key])
+        settings[key] = read_value("pass 'quantize'", key, value, hints[key])
     return Override(text, pattern, settings)
 
 

@@ -61,4 +61,4 @@ def test_the_pipelines_in_the_examples_of_the_help_are_pipelines(zc) -> None:
         pipeline = parse(words[words.index("-p") + 1])
         for one in pipeline.passes:  # a space would be part of a pattern: several stand with + between them
             assert not any(" " in pattern for pattern in getattr(one, "skip", ()))
-    assert len(lines) == 5
+    assert len(lines) == 6

@@ -8,6 +8,9 @@ import click
 
 COMMANDS = {
     "opt": "Run a pipeline of passes on a model and write the result.",
+    "emit": "Write a model as the artifact of a place of deployment.",
+    "check": "Hold a model against the rules of a place of deployment.",
+    "targets": "List the places of deployment, or explain one.",
     "print": "Print a model as canonical text.",
     "diff": "Show how two models differ.",
     "passes": "List the passes, or explain one.",

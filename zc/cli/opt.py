@@ -4,15 +4,20 @@ from typing import Any
 
 import click
 
-from zc.cli.options import data_options, label_option, plugin_option
+from zc.cli.options import data_options, label_option, plugin_option, target_option
 
 
 @click.command(short_help="Run a pipeline of passes on a model and write the result.")
 @click.argument("model", metavar="MODEL.onnx")
 @click.option("-p", "--passes", "pipeline", required=True, metavar="PIPELINE", help="Passes, as in the examples.")
-@click.option("-o", "--output", metavar="OUT.onnx", help="File to write.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT.onnx",
+    help="File to write; an ending other than .onnx is that of a target's artifact.",
+)
 @data_options("--calib", what="Calibration samples")
-@click.option("--target", default="ort-cpu", show_default=True, help="Place of deployment.")
+@target_option
 @click.option(
     "--cpu",
     type=click.Choice(["vnni", "avx2", "auto"]),
@@ -63,6 +68,7 @@ def command(**options: Any) -> None:
       zc opt model.onnx -p prune:ratio=0.3,quantize --calib images/ --prep imagenet -o out.onnx
       zc opt model.onnx -p 'quantize:skip=/head/*+/stem/conv' --calib samples.npz -o out.onnx
       zc opt model.onnx -p quantize --calib c.npz --eval test.npz --max-drop 0.5% -o out.onnx
+      zc opt model.onnx -p quantize --calib c.npz -o out.ort   (what the target writes: see `zc targets`)
       zc opt model.onnx -p @release -o out.onnx          (from [pipelines] in zc.toml)
     """
     from zc.cli.optimize import Options, optimize

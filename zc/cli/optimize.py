@@ -9,10 +9,12 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from zc.backends import find_target
+from zc.backends import find_backend, implied_target
+from zc.backends.base import Artifact, Backend, deliver
 from zc.cli import show
 from zc.cli.gates import points
-from zc.cli.options import load_data, load_plugins
+from zc.cli.options import apply_shapes, load_data, load_plugins
+from zc.cli.output import check_output
 from zc.cli.progress import tracker
 from zc.cli.speed import measure_speed
 from zc.cli.tables import json_text
@@ -21,7 +23,6 @@ from zc.data.summary import drift_between
 from zc.errors import GateMissed, ZcError
 from zc.execute import Runner
 from zc.figures import size_text
-from zc.ir.files import Replacement, real_target
 from zc.ir.model import Model, load, write_atomically
 from zc.measure.gate import AccuracyGate
 from zc.measure.weights import disk_bytes
@@ -41,7 +42,8 @@ class Options:
     data: str | None
     rows: str | None
     prep: str | None
-    target: str
+    target: str | None
+    shapes: tuple[str, ...]
     cpu: str | None
     seed: int
     verify: Verify
@@ -73,9 +75,11 @@ def optimize(options: Options) -> None:
         click.echo(str(steps))
         return
     source = Path(options.model)
-    output = _output(options, source)
+    backend = find_backend(implied_target(options.output, options.target), options.cpu)
+    output = _output(options, source, backend)
     drop = points(options.max_drop)
     model = load(source)
+    apply_shapes(model, options.shapes)
     size = disk_bytes(model)
     samples = None if options.data is None else load_data(model.inputs, options.data, options.rows, options.prep)
     _unused_data(options)
@@ -91,7 +95,7 @@ def optimize(options: Options) -> None:
     if judged is not None:
         gate = AccuracyGate(model.copy(), judged, options.metric, drop, options.label_offset)
     with tracker(options.quiet) as track:
-        ctx = Context(find_target(options.target, options.cpu), samples, options.seed, track)
+        ctx = Context(backend.target, samples, options.seed, track)
         ctx.gate = replace(gate, track=track) if gate is not None and drop is not None else None
         hooks = _hooks(options, steps, out)
         try:
@@ -114,28 +118,24 @@ def optimize(options: Options) -> None:
         with tracker(options.quiet) as track:
             score = _evaluate(replace(gate, track=track), model, out)
     if output is not None:
-        _write(model, output, options.external_data, report.total is not None)
-        speed = _speed(options, ctx, model, report, out)
-        click.echo(_line(report, size, output, [line for line in (speed, score) if line]))
+        artifact = _write(model, output, options, backend, ctx, proven=report.total is not None)
+        show.notes(out, artifact.notes)
+        speed = _speed(options, ctx, model, report, out) if output.suffix == ".onnx" else None
+        click.echo(_line(report, size, artifact, [line for line in (speed, score) if line]))
     if options.json_file is not None:
         _json(options.json_file, report, score)
 
 
-def _output(options: Options, source: Path) -> Path | None:
+def _output(options: Options, source: Path, backend: Backend) -> Path | None:
     """The file to write, checked before the work begins."""
     if options.output is None:
         if options.print_after or options.dump_ir or options.json_file:
             return None
         raise ZcError("nothing to write: give -o OUT.onnx (or --print-after, --dump-ir, --json to look only)")
     output = Path(options.output)
-    if output.suffix != ".onnx":
-        raise ZcError(f"{output}: the name must end in .onnx")
+    check_output(output, backend)
     if output.exists() and source.exists() and output.resolve() == source.resolve():
         raise ZcError(f"{output}: is the input itself; write to another file")
-    if output.is_dir():
-        raise ZcError(f"{output}: is a folder; name a file to write")
-    with Replacement(real_target(output)) as trial:  # written beside it, and gone again
-        trial.fill(lambda file: None)
     return output
 
 
@@ -218,11 +218,17 @@ def _evaluate(gate: AccuracyGate, model: Model, out: Console) -> str:
     return verdict.line
 
 
-def _write(model: Model, output: Path, external: bool, proven: bool) -> None:
-    """Save what onnxruntime was seen to open (the proof ran it): a file that does not load is never handed over."""
+def _write(model: Model, output: Path, options: Options, backend: Backend, ctx: Context, *, proven: bool) -> Artifact:
+    """Write the artifact of a target, or save what onnxruntime was seen to open (the proof ran it): a file that does
+    not load is never handed over.
+    """
+    if output.suffix != ".onnx":
+        artifact, noted = deliver(backend, model, output, ctx)
+        return replace(artifact, notes=(*noted, *artifact.notes))
     if not proven:
         Runner(model, level="basic")
-    model.save(output, external=True if external else None)
+    model.save(output, external=True if options.external_data else None)
+    return Artifact(output, disk_bytes(load(output)))
 
 
 def _speed(options: Options, ctx: Context, model: Model, report: Report, out: Console) -> str | None:
@@ -238,10 +244,10 @@ def _speed(options: Options, ctx: Context, model: Model, report: Report, out: Co
     return speed.line
 
 
-def _line(report: Report, before: int, output: Path, more: list[str]) -> str:
-    after = disk_bytes(load(output))
+def _line(report: Report, before: int, artifact: Artifact, more: list[str]) -> str:
+    after = artifact.bytes
     parts = [
-        f"{output}: {size_text(before)} -> {size_text(after)}{show.share(before, after)}",
+        f"{artifact.path}: {size_text(before)} -> {size_text(after)}{show.share(before, after)}",
         f"{report.nodes[0]} -> {report.nodes[1]} nodes",
     ]
     if report.total is not None:

@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from zc.data import Samples
+    from zc.ir.model import Model
     from zc.ir.spec import TensorSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,3 +71,33 @@ def plugin_option(command: F) -> F:
     return click.option(
         "--plugin", "plugins", multiple=True, metavar="FILE.py", help="Python file with passes of your own; repeatable."
     )(command)
+
+
+def target_option(command: F) -> F:
+    """Adds --target and --shape, which arrive as target and shapes."""
+    for option in (
+        click.option(
+            "--shape",
+            "shapes",
+            multiple=True,
+            metavar="INPUT=SIZES",
+            help="Fix the shape of an input first, as input=1,3,224,224; repeatable.",
+        ),
+        click.option(
+            "--target",
+            metavar="TARGET",
+            help="Place of deployment, with its options: ort-cpu, ort-cpu/avx2, NAME:option=value. By default what the "
+            "ending of -o says, else ort-cpu. `zc targets` lists them.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def apply_shapes(model: "Model", texts: tuple[str, ...]) -> None:
+    """Fix the shapes of inputs that --shape names."""
+    from zc.cli.dims import shapes
+    from zc.ir.bind import fix_shapes
+
+    if texts:
+        fix_shapes(model, shapes(texts))

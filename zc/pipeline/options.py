@@ -1,4 +1,4 @@
-"""The options of a pass: read from text, checked, printed back, and explained from the pass's source."""
+"""The options of a pass or target: read from text, checked, printed back, and explained from the class's source."""
 
 import ast
 import dataclasses
@@ -8,10 +8,18 @@ import textwrap
 import types
 import typing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from zc.errors import ZcError, nearest
-from zc.pipeline.base import Pass
+
+
+class Named(Protocol):
+    """A dataclass with a name, whose fields are options: a `Pass`, a `Backend`."""
+
+    name: ClassVar[str]
+
+
+N = TypeVar("N", bound=Named)
 
 
 @dataclass(frozen=True)
@@ -24,32 +32,35 @@ class OptionHelp:
     doc: str
 
 
-def build(cls: type[Pass], given: dict[str, str | None]) -> Pass:
-    """The pass with its options read from text; None is a bare flag. ZcError names the option and what it takes."""
+def build(cls: type[N], given: dict[str, str | None], kind: str = "pass") -> N:
+    """The pass (or target) with its options read from text; None is a bare flag.
+
+    kind: how messages call it. ZcError names the option and what it takes.
+    """
     hints = _hints(cls)
     values: dict[str, Any] = {}
     for key, text in given.items():
         if key not in hints:
             known = f"; it has {', '.join(hints)}" if hints else "; it has no options"
-            raise ZcError(f"pass '{cls.name}' has no option '{key}'{nearest(key, list(hints))}{known}")
+            raise ZcError(f"{kind} '{cls.name}' has no option '{key}'{nearest(key, list(hints))}{known}")
         if text is None and hints[key] is not bool:
-            raise ZcError(f"pass '{cls.name}': option '{key}' needs a value: {key}={describe_type(hints[key])}")
-        values[key] = True if text is None else read_value(cls.name, key, text, hints[key])
+            raise ZcError(f"{kind} '{cls.name}': option '{key}' needs a value: {key}={describe_type(hints[key])}")
+        values[key] = True if text is None else read_value(f"{kind} '{cls.name}'", key, text, hints[key])
     try:
         return cls(**values)
     except ZcError as err:
         raise ZcError(f"{cls.name}: {err}") from err.__cause__
     except TypeError:
         missing = [f.name for f in _fields(cls) if f.name not in values and _default(f) is dataclasses.MISSING]
-        raise ZcError(f"pass '{cls.name}' needs the option{'s'[: len(missing) > 1]} {', '.join(missing)}") from None
+        raise ZcError(f"{kind} '{cls.name}' needs the option{'s'[: len(missing) > 1]} {', '.join(missing)}") from None
 
 
-def printed(one: Pass) -> dict[str, str]:
+def printed(one: Named) -> dict[str, str]:
     """The options that differ from their defaults, as text that `build` reads back."""
     return {f.name: _write(getattr(one, f.name)) for f in _fields(type(one)) if getattr(one, f.name) != _default(f)}
 
 
-def explain(cls: type[Pass]) -> list[OptionHelp]:
+def explain(cls: type[Named]) -> list[OptionHelp]:
     """Every option with its type, default and documentation (the string below the field in the source)."""
     docs = _field_docs(cls)
     hints = _hints(cls)
@@ -72,11 +83,11 @@ def describe_type(hint: Any) -> str:
     return {bool: "true|false", int: "integer", float: "number", str: "text", type(None): "none"}.get(hint, str(hint))
 
 
-def _fields(cls: type[Pass]) -> tuple[dataclasses.Field[Any], ...]:
+def _fields(cls: type[Named]) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
 
 
-def _hints(cls: type[Pass]) -> dict[str, Any]:
+def _hints(cls: type[Named]) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {f.name: hints[f.name] for f in _fields(cls)}
 
@@ -101,7 +112,7 @@ def read_value(owner: str, key: str, text: str, hint: Any) -> Any:
         except ValueError:
             continue
     close = nearest(text, [str(v) for v in typing.get_args(hint)]) if typing.get_origin(hint) is Literal else ""
-    raise ZcError(f"pass '{owner}': option '{key}' takes {describe_type(hint)}, not {text!r}{close}")
+    raise ZcError(f"{owner}: option '{key}' takes {describe_type(hint)}, not {text!r}{close}")
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -135,7 +146,7 @@ def _raise(text: str) -> Any:
     raise ValueError(text)
 
 
-def _field_docs(cls: type[Pass]) -> dict[str, str]:
+def _field_docs(cls: type[Named]) -> dict[str, str]:
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         try:

@@ -190,55 +190,62 @@ def _split(text: str) -> list[str]:
     return steps
 
 
+def read_step(text: str, what: str = "pipeline") -> tuple[str, dict[str, str | None]]:
+    """The name that a step begins with, and its options as text; None is a bare flag.
+
+    what: what the text is of, for messages. ZcError with the place of the mistake.
+    """
+    match = re.match(_NAME, text)
+    if match is None:
+        raise ZcError(f"{what}: '{text}' does not begin with a name")
+    name, rest = match.group(), text[match.end() :]
+    if not rest:
+        return name, {}
+    if rest.startswith("{") and rest.endswith("}"):
+        return name, _brace_options(name, rest[1:-1], what)
+    if rest.startswith(":"):
+        return name, _colon_options(name, rest[1:], what)
+    raise ZcError(f"{what}: '{rest}' after '{name}'; options are written {name}:key=value or '{name}{{key=value}}'")
+
+
 def _step(text: str, defaults: Defaults) -> Pass:
     match = re.match(_NAME, text)
     if match is None:
         raise ZcError(f"pipeline: '{text}' does not begin with the name of a pass")
-    name, rest = match.group(), text[match.end() :]
-    cls = find(name)
-    if not rest:
-        given: dict[str, str | None] = {}
-    elif rest.startswith("{") and rest.endswith("}"):
-        given = _brace_options(name, rest[1:-1])
-    elif rest.startswith(":"):
-        given = _colon_options(name, rest[1:])
-    else:
-        raise ZcError(
-            f"pipeline: '{rest}' after '{name}'; options are written {name}:key=value or '{name}{{key=value}}'"
-        )
-    return options.build(cls, {**defaults.get(name, {}), **given})
+    cls = find(match.group())
+    return options.build(cls, {**defaults.get(cls.name, {}), **read_step(text)[1]})
 
 
-def _colon_options(name: str, text: str) -> dict[str, str | None]:
+def _colon_options(name: str, text: str, what: str) -> dict[str, str | None]:
     given: dict[str, str | None] = {}
     for part in text.split(":"):
         key, equals, value = part.partition("=")
         if not key or (equals and not value):
-            raise ZcError(f"pipeline: '{name}:{text}': an option is written key=value")
-        _set(name, given, key, value if equals else None)
+            raise ZcError(f"{what}: '{name}:{text}': an option is written key=value")
+        _set(name, given, key, value if equals else None, what)
     return given
 
 
-def _brace_options(name: str, text: str) -> dict[str, str | None]:
+def _brace_options(name: str, text: str, what: str) -> dict[str, str | None]:
     given: dict[str, str | None] = {}
     pos = 0
     while text[pos:].strip():
         match = _BRACE_OPTION.match(text, pos)
         if match is None or match.end() == pos:
             raise ZcError(
-                f"pipeline: '{name}{{{text}}}': cannot read '{text[pos:].strip()}'; options are written key=value"
+                f"{what}: '{name}{{{text}}}': cannot read '{text[pos:].strip()}'; options are written key=value"
             )
         value = match.group(2)
         if value and value[0] in "\"'":
             value = re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] == '"' else value[1:-1]
-        _set(name, given, match.group(1), value)
+        _set(name, given, match.group(1), value, what)
         pos = match.end()
     return given
 
 
-def _set(name: str, given: dict[str, str | None], key: str, value: str | None) -> None:
+def _set(name: str, given: dict[str, str | None], key: str, value: str | None, what: str) -> None:
     if key in given:
-        raise ZcError(f"pipeline: option '{key}' of '{name}' is given twice")
+        raise ZcError(f"{what}: option '{key}' of '{name}' is given twice")
     given[key] = value
 
 

@@ -1,0 +1,134 @@
+"""Backend: a place of deployment as a value. What it can run, what must be done first, how its file is written, and
+what of a model it does not take.
+
+    @dataclass(frozen=True)
+    class Board(Backend):                                  # its docstring is what `zc targets board` shows
+        name: ClassVar[str] = "board"
+        suffixes: ClassVar[tuple[str, ...]] = (".board",)
+
+        io: Literal["float", "int8"] = "float"             # `--target board:io=int8`; a string below it is its help
+
+        @property
+        def target(self) -> Target: ...
+        def emit(self, model: Model, path: Path, ctx: Context) -> Artifact: ...
+
+    BACKEND = Board()                                      # named by an entry point of the group `zc.targets`
+
+The fields are the options of the place, as those of a pass are: typed, checked, printed back.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from zc.backends.rules import Rule, Violation, find_violations
+from zc.errors import ZcError
+from zc.execute import Feeds
+from zc.ir.graph import Array
+from zc.ir.model import Model
+from zc.pipeline.base import Context, Note
+from zc.target import Target
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What an emitter wrote."""
+
+    path: Path
+    """The file or folder."""
+    bytes: int
+    """All files together."""
+    notes: tuple[Note, ...] = ()
+    """What the user must hear of it: what was left float, what the place wants of whoever loads it."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """Figures and settings, by name, as a person reads them."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How a place will run a model, read from the graph."""
+
+    integer: tuple[str, ...] = ()
+    """Nodes that run in integers."""
+    fused: tuple[tuple[str, str], ...] = ()
+    """Nodes that vanish into another, and that other."""
+    floats: tuple[tuple[str, str], ...] = ()
+    """Nodes that stay float, and why."""
+
+
+class Engine(Protocol):
+    """Something that runs a written artifact."""
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """All outputs of one feed, by the names of the source model, in its layout and, dequantised, in float."""
+
+
+class NotHere(ZcError):  # noqa: N818
+    """An artifact does not run on this machine; the message says why."""
+
+
+class Backend(ABC):
+    """A place of deployment. Subclasses are frozen dataclasses whose fields are options. All methods leave files and
+    models that they were not asked to change as they are, and print nothing.
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files (or folders) that `emit` writes; an output with one of them implies this place."""
+    folders: ClassVar[tuple[str, ...]] = ()
+    """Those of them that are folders."""
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    """What a model must keep to run there."""
+
+    @property
+    @abstractmethod
+    def target(self) -> Target:
+        """What passes ask: which operators have kernels, in which types."""
+
+    def legalise(self, model: Model) -> str:
+        """Pipeline text of the passes that a model needs before it can be written for this place; may be empty."""
+        return ""
+
+    @abstractmethod
+    def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
+        """Write a legalised model, whole or not at all. ZcError names the node that the place has no form for."""
+
+    def check(self, model: Model) -> list[Violation]:
+        """The rules that a model breaks, errors first, in graph order."""
+        return find_violations(self.rules, model)
+
+    def predict(self, model: Model) -> Prediction:
+        """What will run in integers, what fuses and what stays float."""
+        return Prediction()
+
+    def engine(self, path: Path, threads: int | None = None) -> Engine:
+        """A session on an artifact. NotHere with the reason where this machine cannot run it."""
+        raise NotHere(f"{path}: {self.name} does not run on this machine")
+
+    def stand_in(self, path: Path, threads: int | None = None) -> Engine:
+        """Where `engine` does not run: something that computes the same numbers here, so that accuracy is predicted.
+
+        Its time says nothing. NotHere where there is no such thing.
+        """
+        raise NotHere(f"{path}: nothing here computes what {self.name} would")
+
+
+def deliver(backend: Backend, model: Model, path: Path, ctx: Context) -> tuple[Artifact, Sequence[Note]]:
+    """Legalise a model in place, refuse what the rules forbid, write it; the artifact, and what the passes noted.
+
+    ZcError with the first rule that is broken (and how many are); nothing is written then.
+    """
+    from zc.pipeline.manager import run_pipeline
+
+    notes: list[Note] = []
+    steps = backend.legalise(model)
+    if steps:
+        report = run_pipeline(model, steps, ctx)
+        notes = [*report.notes, *(note for run in report.passes for note in run.notes)]
+    broken = [one for one in backend.check(model) if one.severity == "error"]
+    if broken:
+        more = f"; and {len(broken) - 1} more, which `zc check --target {backend.name}` lists" if broken[1:] else ""
+        raise ZcError(f"{model.name}: {broken[0].line}{more}")
+    return backend.emit(model, path, ctx), notes

@@ -1,0 +1,147 @@
+"""ONNX Runtime as a place of deployment.
+
+It writes the .onnx that a session optimises when it loads it, or an .ort that holds the graph as optimised already.
+"""
+
+import tempfile
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from zc.backends.base import Artifact, Backend, Engine, NotHere, Prediction
+from zc.backends.onnxruntime import arm, cpu, cuda
+from zc.backends.onnxruntime.advice import RULES, X86_RULES, session_wishes
+from zc.backends.onnxruntime.prediction import predict
+from zc.backends.rules import Rule
+from zc.errors import ZcError
+from zc.execute import Runner
+from zc.ir.files import write_atomically
+from zc.ir.model import Model
+from zc.pipeline.base import Context, Note
+from zc.target import Target
+
+_ORT_LIMIT = 2**31 - 1
+"""Bytes of an .ort file: offsets of flatbuffers are 32 bits."""
+
+
+class OnnxRuntime(Backend):
+    """What the places that run ONNX Runtime share."""
+
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx", ".ort")
+    rules: ClassVar[tuple[Rule, ...]] = RULES
+
+    def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
+        """Write an .onnx that a session was seen to open, or an .ort; what the session wants is in `facts`."""
+        wishes = session_wishes(model, self.target)
+        if path.suffix == ".ort":
+            self._emit_ort(model, path)
+        else:
+            Runner(model, level="basic", config=wishes)
+            model.save(path)
+        notes = tuple(
+            Note("info", path.name, f"its session wants add_session_config_entry({key!r}, {value!r})")
+            for key, value in wishes.items()
+        )
+        size = sum(f.stat().st_size for f in (path, path.with_name(f"{path.name}.data")) if f.is_file())
+        return Artifact(path, size, notes, {"session": " ".join(f"{k}={v}" for k, v in wishes.items()) or "default"})
+
+    def _emit_ort(self, model: Model, path: Path) -> None:
+        if model.nbytes() > _ORT_LIMIT:
+            raise ZcError(
+                f"{path}: the weights take {model.nbytes():,} bytes and an .ort file holds 2 GiB; write .onnx"
+            )
+        with tempfile.TemporaryDirectory(prefix="zc-") as folder:
+            saved = Path(folder) / "model.ort"
+            config = {**session_wishes(model, self.target), "session.save_model_format": "ORT"}
+            Runner(model, save_optimized=saved, config=config, without=self._unwanted())
+            write_atomically(path, lambda file: file.write(saved.read_bytes()))
+
+    @abstractmethod
+    def _unwanted(self) -> tuple[str, ...]:
+        """Optimizers of onnxruntime that must not shape an .ort."""
+
+    def predict(self, model: Model) -> Prediction:
+        """What the optimised graph of a default session on this machine's processor says."""
+        return predict(model, self.target)
+
+    def engine(self, path: Path, threads: int | None = None) -> Engine:
+        """A session with the options that the target names."""
+        return Runner(path, threads=threads, config=self.target.session)
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeCpu(OnnxRuntime):
+    """ONNX Runtime on x86-64: uint8 activations and int8 weights, float where that is faster."""
+
+    name: ClassVar[str] = "ort-cpu"
+    rules: ClassVar[tuple[Rule, ...]] = X86_RULES
+
+    cpu: Literal["vnni", "avx2", "auto"] = "vnni"
+    """Kind of processor: with an exact int8 dot product (vnni), or weights that are exact without one (avx2); auto:
+    this machine's."""
+    blocked: bool = False
+    """In an .ort: lay float convolutions out in blocks as this machine's kernels want them. Faster, but the file then
+    runs well only on processors like this one."""
+
+    @property
+    def target(self) -> Target:
+        """By the kind of processor."""
+        return cpu.for_cpu(self.cpu)
+
+    def _unwanted(self) -> tuple[str, ...]:
+        return () if self.blocked else ("NchwcTransformer",)
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeArm(OnnxRuntime):
+    """ONNX Runtime on 64-bit ARM: int8 activations and weights."""
+
+    name: ClassVar[str] = "ort-arm"
+
+    @property
+    def target(self) -> Target:
+        """One for all processors."""
+        return arm.TARGET
+
+    def _unwanted(self) -> tuple[str, ...]:
+        return ("NchwcTransformer",)
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeCuda(OnnxRuntime):
+    """ONNX Runtime on an NVIDIA GPU: half precision; int8 belongs to TensorRT."""
+
+    name: ClassVar[str] = "ort-cuda"
+    suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+
+    @property
+    def target(self) -> Target:
+        """One for all GPUs."""
+        return cuda.TARGET
+
+    def _unwanted(self) -> tuple[str, ...]:
+        return ()
+
+    def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
+        """Write an .onnx: what an .ort holds is fixed for the processor that made it."""
+        if path.suffix == ".ort":
+            raise ZcError(f"{path}: an .ort holds the graph as the CPU wants it; for {self.name} write .onnx")
+        return super().emit(model, path, ctx)
+
+    def predict(self, model: Model) -> Prediction:
+        """Nothing here knows what CUDA fuses."""
+        return Prediction()
+
+    def engine(self, path: Path, threads: int | None = None) -> Engine:
+        """NotHere: this needs onnxruntime-gpu and a GPU."""
+        raise NotHere(f"{path}: onnxruntime has no CUDA provider on this machine")
+
+    def stand_in(self, path: Path, threads: int | None = None) -> Engine:
+        """The same graph on the CPU."""
+        return Runner(path, threads=threads)
+
+
+CPU = OnnxRuntimeCpu()
+ARM = OnnxRuntimeArm()
+CUDA = OnnxRuntimeCuda()
