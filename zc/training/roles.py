@@ -1,0 +1,142 @@
+"""Which initializers of a model are weights that training may change."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+
+from zc.ir.graph import Constant, Node, Tensor, describe
+from zc.ir.model import Model
+
+Kind = Literal["weight", "codes"]
+
+_WEIGHTS: dict[str, frozenset[int]] = {
+    "Conv": frozenset({1, 2}),
+    "ConvTranspose": frozenset({1, 2}),
+    "Gemm": frozenset({0, 1, 2}),
+    "MatMul": frozenset({0, 1}),
+    "Einsum": frozenset(range(8)),
+    "BatchNormalization": frozenset({1, 2}),
+    "InstanceNormalization": frozenset({1, 2}),
+    "GroupNormalization": frozenset({1, 2}),
+    "LayerNormalization": frozenset({1, 2}),
+    "RMSNormalization": frozenset({1}),
+    "LSTM": frozenset({1, 2, 3, 5, 6, 7}),
+    "GRU": frozenset({1, 2, 3, 5}),
+    "RNN": frozenset({1, 2, 3, 5}),
+    "PRelu": frozenset({1}),
+    "Gather": frozenset({0}),
+    "Add": frozenset({0, 1}),
+    "Sub": frozenset({0, 1}),
+    "Mul": frozenset({0, 1}),
+    "Div": frozenset({1}),
+}
+"""By operator, the inputs that hold weights where they are constant."""
+_LIGHT = frozenset({"Add", "Sub", "Mul", "Div"})
+_DECAYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN"})
+_MOVES = frozenset({"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Cast", "Flatten"})
+_LARGEST = 1e3
+"""Vectors with larger numbers are masks, not weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Role:
+    """An initializer that training may change."""
+
+    constant: Constant
+    kind: Kind
+    """weight: floats as they are; codes: integers that a DequantizeLinear reads."""
+    decays: bool
+    """Does weight decay apply? To the weights of layers, not to biases and scales."""
+    reader: Node
+    """The DequantizeLinear that reads codes; of weights the first layer."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A weight that training leaves alone, and why."""
+
+    name: str
+    why: str
+
+
+def find_roles(model: Model) -> tuple[list[Role], list[Left]]:
+    """The initializers to train in the order of the model, and weights of layers that cannot be."""
+    inputs = {id(t) for scope in model.scopes() for t in scope.inputs}
+    found: list[Role] = []
+    left: list[Left] = []
+    for constant in model.constants():
+        kind = np.dtype(constant.dtype)
+        uses = list(_uses(constant))
+        if not uses or kind.kind in "OUSb":
+            continue
+        if any(node.op == "DequantizeLinear" and at == 0 for node, at in uses):
+            why = _why_not_codes(constant, uses)
+            decays = any(_layer_behind(node) for node, _ in uses)
+            role = Role(constant, "codes", decays and constant.size > 1 and len(constant.shape) > 1, uses[0][0])
+        elif _floating(constant) and any(at in _WEIGHTS.get(node.op, ()) for node, at in uses):
+            why = _why_not_weight(constant, uses)
+            decays = any(node.op in _DECAYING and at < 3 for node, at in uses) and len(constant.shape) > 1
+            role = Role(constant, "weight", decays, uses[0][0])
+        else:
+            continue
+        if id(constant) in inputs:
+            why = "it is a graph input, so its values can change at run time"
+        if why is None:
+            found.append(role)
+        elif why:
+            left.append(Left(constant.name, why))
+    return found, left
+
+
+def _uses(tensor: Tensor) -> Iterator[tuple[Node, int]]:
+    """The nodes that read a value and at which input, looking through what only moves it."""
+    for consumer in {id(c): c for c in tensor.outputs}.values():
+        for at, one in enumerate(consumer.inputs):
+            if one is not tensor:
+                continue
+            if consumer.op in _MOVES and at == 0:
+                yield from (use for out in consumer.outputs for use in _uses(out))
+            else:
+                yield cast(Node, consumer), at
+
+
+def _floating(constant: Constant) -> bool:
+    return np.dtype(constant.dtype).name in ("float32", "float64", "float16", "bfloat16")
+
+
+def _why_not_weight(constant: Constant, uses: list[tuple[Node, int]]) -> str | None:
+    """None if it may be trained, "" for what is no weight, else the reason to tell."""
+    heavy = any(node.op not in _LIGHT for node, at in uses if at in _WEIGHTS.get(node.op, ()))
+    if not heavy and (constant.size < 2 or not _plausible(constant)):
+        return ""
+    for node, at in uses:
+        if node.op == "Gather" and len(constant.shape) < 2:
+            return ""
+        if at not in _WEIGHTS.get(node.op, ()):
+            return f"node '{describe(node)}' ({node.op}) reads it too, as something else than a weight"
+    return None
+
+
+def _plausible(constant: Constant) -> bool:
+    values = np.abs(constant.values.astype(np.float64))
+    return bool(np.isfinite(values).all() and values.max() < _LARGEST)
+
+
+def _why_not_codes(constant: Constant, uses: list[tuple[Node, int]]) -> str | None:
+    if not all(node.op == "DequantizeLinear" and at == 0 for node, at in uses):
+        return "its codes are read by other nodes than DequantizeLinear"
+    if len({tuple(id(t) for t in node.inputs[1:]) for node, _ in uses}) > 1:
+        return "its codes are read with several scales"
+    if "int" not in np.dtype(constant.dtype).name:
+        return f"its codes are of type {np.dtype(constant.dtype).name}"
+    if any(t.inputs for t in constant.outputs[0].inputs) or any(node.inputs[0] is not constant for node, _ in uses):
+        return "its codes are moved, or its scale is computed"
+    if not all(isinstance(t, Constant) for node, _ in uses for t in node.inputs[1:]):
+        return "its scale is computed at run time"
+    return None
+
+
+def _layer_behind(node: Node) -> bool:
+    return any(reader.op in _DECAYING and at < 3 for out in node.outputs for reader, at in _uses(out))
