@@ -45,7 +45,7 @@ def test_weights_keep_their_names_and_go_back_into_the_same_graph() -> None:
     before = model.copy()
     assert module.write(model) == 1
     found = diff(before, model)
-    assert (found.added, found.removed, found.changed) == ([], [], [])
+    assert [*found.added, *found.removed, *found.changed] == []
     assert [w.name for w in found.weights] == ["b"]
     feeds = some_feeds(model)
     got = module(tensors(feeds))["y"].detach().numpy()

@@ -102,10 +102,10 @@ class GraphModule(torch.nn.Module):
             weight = self._weight(role)
             self._trained.append((self._slots[id(role.constant)], weight))
             self._add(weight)
-        self._fold(
-            self._block,
-            {slot for slot, _ in self._trained} | {self._slots[i] for i in self._moving if i in self._slots},
-        )
+        for slot, _ in self._trained:
+            self._base[slot] = None
+        moving = {self._slots[key] for key in self._moving if key in self._slots}
+        self._fold(self._block, moving | {slot for slot, _ in self._trained})
         self._last_uses()
 
     # ---- use
