@@ -119,6 +119,8 @@ class Target:
     idiom_opset: int = 0
     """The operator set to raise a model to for idioms written out that it has an operator for but the runtime does not
     recognise itself; 0: leave them written out."""
+    knows_idioms: bool = True
+    """Does the runtime recognise GELU and layer normalisation where they are written out?"""
     slow_fusions: frozenset[str] = frozenset()
     """Operators that the runtime fuses others into although they then run slower than one by one."""
     slow_subnormals: bool = False

@@ -32,7 +32,8 @@ def recognise(model: Model, ctx: Context, *, bold: bool, feed: Mapping[str, Arra
     feed: one sample row, on which the raised model is compared with the given one.
     """
     result = PassResult(False)
-    unknown = [one for one in _written_out(model) if not _left_to_runtime(one) and (bold or _stable(one))]
+    knows = ctx.target.knows_idioms
+    unknown = [one for one in _written_out(model) if not (knows and _left_to_runtime(one)) and (bold or _stable(one))]
     if not unknown:
         return result
     wanted = max(since(one) for one in unknown)

@@ -1,0 +1,1 @@
+"""TensorFlow Lite (LiteRT): .tflite files written directly, without TensorFlow."""

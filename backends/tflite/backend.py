@@ -1,0 +1,80 @@
+"""TensorFlow Lite as a place of deployment."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from zc.backends.base import Artifact, Backend, Engine, Prediction
+from zc.backends.rules import Violation
+from zc.backends.tflite.emit import SIGNATURE, Flat, TfliteOptions, bundle, flatten
+from zc.backends.tflite.forms import Form
+from zc.backends.tflite.legalise import PASSES
+from zc.backends.tflite.litert import LiteRtRunner
+from zc.backends.tflite.prediction import predict, refusals
+from zc.backends.tflite.proof import prove
+from zc.backends.tflite.targets import TARGET
+from zc.ir.files import write_atomically
+from zc.ir.model import Model
+from zc.pipeline.base import Context, Note
+from zc.target import Target
+
+
+@dataclass(frozen=True)
+class Tflite(Backend):
+    """TensorFlow Lite (LiteRT): phones, boards, anything with a LiteRT runtime. A float model is written in float, a
+    quantised one in int8 (or int16 activations and int8 weights).
+    """
+
+    name: ClassVar[str] = "tflite"
+    suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
+
+    form: Form = "float32"
+    """Weights that are float: as they are; float16 for half the size; or dynamic: int8, with kernels that round
+    activations when they run."""
+    io: Literal["float", "int8"] = "float"
+    """Inputs and outputs of a quantised model: numbers, or the codes themselves."""
+    order: Literal["nhwc", "onnx"] = "nhwc"
+    """Images at inputs and outputs: channels last, as LiteRT computes, or in ONNX's order behind a transpose."""
+    signature: str = SIGNATURE
+    """Name of the signature by which runtimes call the file."""
+
+    @property
+    def target(self) -> Target:
+        """One for all forms."""
+        return TARGET
+
+    def legalise(self, model: Model) -> str:
+        """Clean-up, and GELU in one node."""
+        return ",".join(PASSES)
+
+    def flat(self, model: Model) -> Flat:
+        """The graph of the file for a legalised model."""
+        return flatten(model, TfliteOptions(self.form, self.io, self.order, {}, self.signature))
+
+    def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
+        """Write the file after it was run in LiteRT and its outputs compared with the model's."""
+        flat = self.flat(model)
+        data = bundle({self.signature: flat})
+        facts, notes = prove(model, data, ctx, exact=self.form == "float32")
+        write_atomically(path, lambda file: file.write(data))
+        counts = Counter(op.code for op in flat.graph.ops)
+        facts["operators"] = str(sum(counts.values()))
+        facts["transposes"] = str(counts["TRANSPOSE"])
+        notes += [Note("info", path.name, what) for what in flat.notes]
+        return Artifact(path, len(data), tuple(notes), facts)
+
+    def check(self, model: Model) -> list[Violation]:
+        """Every node that has no form in the file."""
+        return refusals(model)
+
+    def predict(self, model: Model) -> Prediction:
+        """Read from the graph of the file."""
+        return predict(model, self.flat(model).graph)
+
+    def engine(self, path: Path, threads: int | None = None) -> Engine:
+        """LiteRT with the XNNPACK delegate."""
+        return LiteRtRunner(path, threads=threads or 1)
+
+
+BACKEND = Tflite()

@@ -1,0 +1,112 @@
+"""Runs .tflite files in LiteRT on arrays as the ONNX model takes them."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from zc.backends.tflite.layout import Layout, between, plain
+from zc.errors import ZcError
+from zc.ir.graph import Array
+
+LAYOUTS = "zc_layouts"
+"""Name of the metadata that says in which order of ONNX's axes the ends of the file lie, by signature."""
+
+Kernels = Literal["xnnpack", "builtin", "reference"]
+_RESOLVERS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
+
+
+def interpreter_module() -> Any:
+    """LiteRT's interpreter. ZcError where its package is not installed."""
+    try:
+        return importlib.import_module("ai_edge_litert.interpreter")
+    except ImportError:
+        raise ZcError("running TFLite files needs the package ai-edge-litert; install zc[tflite]") from None
+
+
+class LiteRtRunner:
+    """A file in LiteRT. Inputs and outputs go by their names in a signature and lie as in ONNX."""
+
+    def __init__(
+        self, data: bytes | Path, *, kernels: Kernels = "xnnpack", threads: int = 1, signature: str | None = None
+    ) -> None:
+        """Open a file.
+
+        kernels: those of the XNNPACK delegate, as by default; LiteRT's own; or its plain reference kernels.
+        signature: which one to run; the first by default.
+        ZcError with LiteRT's reason when it does not accept the file.
+        """
+        module = interpreter_module()
+        data = data.read_bytes() if isinstance(data, Path) else data
+        resolver = getattr(module.OpResolverType, _RESOLVERS[kernels])
+        try:
+            self._interpreter = module.Interpreter(
+                model_content=data, experimental_op_resolver_type=resolver, num_threads=threads
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as err:
+            raise ZcError(f"LiteRT does not run the file: {_reason(err)}") from err
+        signatures = self._interpreter.get_signature_list()
+        self.signature = signature or next(iter(signatures))
+        if self.signature not in signatures:
+            raise ZcError(f"no signature '{self.signature}' in the file; it has {', '.join(signatures)}")
+        self._runner = self._interpreter.get_signature_runner(self.signature)
+        self.layouts = _layouts(data).get(self.signature, {})
+        self.inputs: dict[str, Any] = dict(self._runner.get_input_details())
+        self.outputs: dict[str, Any] = dict(self._runner.get_output_details())
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name. Where an end of the file holds codes, numbers are rounded to them and back."""
+        given = {name: self._given(name, detail, feeds[name]) for name, detail in self.inputs.items()}
+        try:
+            made = self._runner(**given)
+        except (ValueError, RuntimeError) as err:
+            raise ZcError(f"LiteRT fails on the file: {_reason(err)}") from err
+        return {name: self._taken(name, detail, made[name]) for name, detail in self.outputs.items()}
+
+    def ops(self) -> list[str]:
+        """Names of the operators of the first subgraph that LiteRT really runs; DELEGATE is one of XNNPACK's parts."""
+        return [one["op_name"] for one in self._interpreter._get_ops_details()]
+
+    def _given(self, name: str, detail: Any, array: Array) -> Array:
+        array = array.transpose(self._layout(name, array.ndim)) if array.ndim else array
+        scale, zero = detail["quantization"]
+        kind = np.dtype(detail["dtype"])
+        if scale and array.dtype.kind == "f":
+            info = np.iinfo(kind)
+            array = np.clip(np.rint(array / scale) + zero, info.min, info.max)
+        return np.ascontiguousarray(array.astype(kind)).reshape(array.shape)
+
+    def _taken(self, name: str, detail: Any, array: Array) -> Array:
+        scale, zero = detail["quantization"]
+        if scale:
+            array = ((array.astype(np.int32) - zero) * np.float32(scale)).astype(np.float32)
+        return array.transpose(between(self._layout(name, array.ndim), plain(array.ndim))) if array.ndim else array
+
+    def _layout(self, name: str, rank: int) -> Layout:
+        return tuple(self.layouts.get(name, plain(rank)))
+
+
+def metadata(data: bytes) -> dict[str, bytes]:
+    """The metadata buffers of a file, by name."""
+    from zc.backends.tflite.flatbuffer import schema
+
+    model = schema().Model.GetRootAsModel(data, 0)
+    found = {}
+    for i in range(model.MetadataLength()):
+        entry = model.Metadata(i)
+        raw = model.Buffers(entry.Buffer()).DataAsNumpy()
+        found[entry.Name().decode()] = raw.tobytes() if isinstance(raw, np.ndarray) else b""
+    return found
+
+
+def _layouts(data: bytes) -> dict[str, dict[str, list[int]]]:
+    text = metadata(data).get(LAYOUTS)
+    return json.loads(text) if text else {}
+
+
+def _reason(err: Exception) -> str:
+    return " ".join(str(err).split())[:400]

@@ -1,0 +1,95 @@
+"""Lowers a graph to the flat graph of a file, node after node."""
+
+from collections.abc import Callable
+from typing import cast
+
+from zc.backends.tflite.codes import on_codes
+from zc.backends.tflite.ends import input_layouts
+from zc.backends.tflite.flat import FlatGraph, FlatTensor
+from zc.backends.tflite.layout import Layout, permuted, plain
+from zc.backends.tflite.lowering import Lowering, NoForm
+from zc.backends.tflite.table import RULES
+from zc.ir.graph import Constant, Node, Tensor
+from zc.ir.model import Model
+
+Refused = Callable[[NoForm], None]
+
+
+class Lowered:
+    """A flat graph, and in which layouts its ends hold the values."""
+
+    def __init__(self, flat: FlatGraph, inputs: dict[str, Layout], outputs: dict[str, Layout]) -> None:
+        self.flat, self.inputs, self.outputs = flat, inputs, outputs
+
+
+def lower(model: Model, name: str, refused: Refused | None = None, keep_order: bool = False) -> Lowered:
+    """The flat graph of a model whose shapes are inferred.
+
+    refused: called for each node without a form, and lowering goes on; by default the first one is the error.
+    keep_order: inputs and outputs lie as in ONNX, at the price of transposes; else images are NHWC.
+
+    Raises:
+        NoForm: a node has no form in the file.
+    """
+    graph = model.graph
+    lowering = Lowering(graph, name)
+    layouts = {} if keep_order else input_layouts(graph)
+    inputs: dict[str, Layout] = {}
+    for tensor in graph.inputs:
+        if isinstance(tensor, Constant):
+            continue
+        layout = layouts.get(id(tensor)) or plain(lowering.rank(tensor))
+        shape = permuted(lowering.shape(tensor), layout)
+        made = FlatTensor(lowering.take(tensor.name), shape, lowering.dtype(tensor))
+        lowering.bind(tensor, made, layout)
+        lowering.flat.inputs[tensor.name], inputs[tensor.name] = made, layout
+    for node in graph.nodes:
+        if node.op != "Constant":
+            _lower_node(lowering, cast(Node, node), refused)
+    outputs = {t.name: _put_out(lowering, t, keep_order) for t in graph.outputs}
+    return Lowered(lowering.flat, inputs, outputs)
+
+
+def _lower_node(lowering: Lowering, node: Node, refused: Refused | None) -> None:
+    lowering.node, lowering.integer = node, False
+    before = len(lowering.flat.ops)
+    try:
+        rule = RULES.get(node.op) if node.standard or node.op in {"QuantizeLinear", "DequantizeLinear"} else None
+        if rule is None:
+            where = "" if node.standard else f" of {node.domain}"
+            raise lowering.fail(f"TFLite has no form of this operator{where}")
+        if node.op not in {"QuantizeLinear", "DequantizeLinear"}:
+            lowering.integer = on_codes(lowering, node)
+        rule(lowering, node)
+    except NoForm as err:
+        if refused is None:
+            raise
+        del lowering.flat.ops[before:]
+        refused(err)
+        for tensor in node.outputs:
+            if tensor.name and tensor.shape is not None:
+                lowering.integer = False
+                lowering.out(tensor)
+
+
+def _put_out(lowering: Lowering, tensor: Tensor, keep_order: bool) -> Layout:
+    """Let a value be an output of the file; codes become numbers where the model puts out numbers."""
+    lowering.integer = False
+    if id(tensor) not in lowering.values:
+        source, layout = lowering.read(tensor), plain(lowering.rank(tensor))
+    else:
+        layout = plain(lowering.rank(tensor)) if keep_order else lowering.settled(tensor).layout
+        source = lowering.read(tensor, layout)
+    taken = source.constant or any(
+        source is t for t in (*lowering.flat.inputs.values(), *lowering.flat.outputs.values())
+    )
+    if taken:  # an output is a tensor of its own
+        made = lowering.like(source, stem=tensor.name)
+        made.data = None
+        lowering.op("RESHAPE", [source, lowering.integers(source.shape)], [made], newShape=source.shape)
+        source = made
+    lowering.flat.outputs[tensor.name] = source
+    return layout
+
+
+__all__ = ["Lowered", "lower"]

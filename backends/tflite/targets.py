@@ -1,0 +1,39 @@
+"""What TFLite can run in integers, for the quantiser (LiteRT's 8-bit quantisation specification)."""
+
+from zc.target import Target
+
+TARGET = Target(
+    name="tflite",
+    activations="int8",
+    activation_bits=frozenset({8, 16}),
+    symmetric_activations=False,
+    per_channel=True,
+    integer_bias=True,
+    weighted_ops=frozenset({"Conv", "Gemm", "MatMul"}),
+    integer_ops=frozenset(
+        {
+            *("Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid", "Tanh"),
+            *("LeakyRelu", "HardSwish", "Gelu"),
+        }
+    ),
+    # Kernels of Concat take differing scales only by rounding anew; pools have one scale through.
+    tied_ops=frozenset({"Concat", "AveragePool"}),
+    fixed_scales={"Sigmoid": (1 / 256, -128), "Tanh": (1 / 128, 0), "Softmax": (1 / 256, -128)},
+    transparent_ops=frozenset(
+        {
+            *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Tile"),
+            *("Slice", "Split", "Gather", "Pad", "DepthToSpace", "SpaceToDepth", "MaxPool", "Resize", "Relu", "Clip"),
+        }
+    ),
+    absorbed_activations=frozenset({"Relu", "Clip"}),
+    lookup_ops=frozenset({"Gather"}),
+    float_ops={
+        "ConvTranspose": "zc writes its int8 form only for a model that is quantised already",
+        "LSTM": "its integer kernel needs ranges of values inside it",
+        "Softmax": "8 bits cannot hold likelihoods that differ by orders of magnitude",
+    },
+    min_opset=13,
+    idiom_opset=20,
+    knows_idioms=False,
+    channel_step=8,
+)
