@@ -28,7 +28,9 @@ from zc.errors import ZcError
 from zc.execute import Feeds
 from zc.ir.graph import Array
 from zc.ir.model import Model
+from zc.ir.shapes import infer_shapes
 from zc.pipeline.base import Context, Note
+from zc.pipeline.manager import Verify, run_pipeline
 from zc.target import Target
 
 
@@ -91,13 +93,20 @@ class Backend(ABC):
         """Pipeline text of the passes that a model needs before it can be written for this place; may be empty."""
         return ""
 
+    @property
+    def proof(self) -> Verify:
+        """How what `legalise` names is checked: `structure` where onnxruntime cannot run the result here."""
+        return "numeric"
+
     @abstractmethod
     def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
         """Write a legalised model, whole or not at all. ZcError names the node that the place has no form for."""
 
     def check(self, model: Model) -> list[Violation]:
         """The rules that a model breaks, errors first, in graph order."""
-        return find_violations(self.rules, model)
+        looked = model.copy()
+        infer_shapes(looked)  # rules ask for shapes and types that files need not hold
+        return find_violations(self.rules, looked)
 
     def predict(self, model: Model) -> Prediction:
         """What will run in integers, what fuses and what stays float."""
@@ -120,12 +129,10 @@ def deliver(backend: Backend, model: Model, path: Path, ctx: Context) -> tuple[A
 
     ZcError with the first rule that is broken (and how many are); nothing is written then.
     """
-    from zc.pipeline.manager import run_pipeline
-
     notes: list[Note] = []
     steps = backend.legalise(model)
     if steps:
-        report = run_pipeline(model, steps, ctx)
+        report = run_pipeline(model, steps, ctx, verify=backend.proof)
         notes = [*report.notes, *(note for run in report.passes for note in run.notes)]
     broken = [one for one in backend.check(model) if one.severity == "error"]
     if broken:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from zc.ir.graph import Node, describe
 from zc.ir.model import Model
@@ -66,12 +66,12 @@ def find_violations(rules: Sequence[Rule], model: Model) -> list[Violation]:
 def at_nodes(broken: Callable[[Node], str | None], *ops: str) -> Callable[[Model], Iterable[Found]]:
     """The `find` of a rule that looks at one node at a time: `broken` says what is wrong with a node, or None.
 
-    ops: operators to look at; all by default.
+    ops: operators to look at, in any scope and domain; all by default.
     """
 
     def find(model: Model) -> Iterable[Found]:
-        for node in model.nodes(*ops):
-            why = broken(node)
+        for node in [cast(Node, n) for scope in model.scopes() for n in scope.nodes]:
+            why = broken(node) if not ops or node.op in ops else None
             if why is not None:
                 yield describe(node), why
 

@@ -84,6 +84,9 @@ class Target:
     """Those of `integer_ops` whose inputs and output share one scale."""
     strict_ties: bool = False
     """Must they, even where an activation in front of one of them would have to stay an operator of its own?"""
+    rounds_floats: frozenset[str] = frozenset()
+    """Those of `integer_ops` that are worth it, where a weighted operator needs their result, on floats rounded for
+    them too; the others only on values that are put out as codes."""
     fixed_scales: dict[str, FixedScale] = field(default_factory=dict)
     """Operators whose output has a given scale and zero point."""
     residual_sums: bool = False

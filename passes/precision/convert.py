@@ -12,7 +12,7 @@ import numpy as np
 from onnx import TensorProto
 
 from zc.ir.edit import Editor, Names, outer_values
-from zc.ir.graph import Constant, Graph, Node, Tensor, Variable, fixed_value
+from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, fixed_value
 from zc.passes.precision.kinds import Kind
 from zc.passes.precision.plan import Plan
 
@@ -56,13 +56,20 @@ class Converter:
             numbers = fixed_value(value, self.graph)
             name = f"{value.name}_{self.kind.name}"
             if numbers is not None:
-                self.halves[id(value)] = self.names.constant(name, self.kind.round(numbers))
+                self.halves[id(value)] = self.names.constant(name, self._rounded(value, numbers))
                 self.replaced.append(value)
             else:
                 half = Variable(self.names.take(name), self.kind.dtype, value.shape)
                 self._cast(value, half, self.kind.element_type)
                 self.halves[id(value)] = half
         return self.halves[id(value)]
+
+    def _rounded(self, value: Tensor, numbers: Array) -> Array:
+        """Constants in half precision. A scale never becomes 0: codes times the smallest number are as good as 0."""
+        half = self.kind.round(numbers)
+        if any(n.op in {"QuantizeLinear", "DequantizeLinear"} and n.inputs[1] is value for n in value.outputs):
+            half = np.where(half == 0, np.asarray(self.kind.least, self.kind.dtype), half)
+        return half
 
     def _cast(self, source: Tensor, result: Tensor, to: int) -> None:
         self.editor.add(Node("Cast", self.names.take(f"{result.name}_Cast"), {"to": to}, [source], [result]))

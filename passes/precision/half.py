@@ -10,6 +10,7 @@ from zc.errors import ZcError, nearest
 from zc.execute import Runner
 from zc.ir.edit import Names, sort_nodes
 from zc.ir.model import Model, load
+from zc.ir.quantised import is_quantised
 from zc.ir.shapes import infer_shapes
 from zc.passes.precision.blocked import BLOCKED
 from zc.passes.precision.convert import Converter
@@ -25,6 +26,9 @@ from zc.pipeline.verify import require_same_signature, signature
 
 OPSET = 13
 """The first operator set in which most operators have bfloat16."""
+
+QDQ_OPSETS = {"float16": 19, "bfloat16": 22}
+"""The first in which scales have, and DequantizeLinear puts out, half precision; with bfloat16 in Conv too."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class HalfPrecision(Pass):
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Convert the model in place. ZcError for a pattern that matches nothing."""
         result = PassResult(changed=False)
-        refused = refusal(model)
+        codes = "DequantizeLinear" in self.allow  # what is not in codes is to be converted around them
+        refused = None if codes else refusal(model)
         if refused is not None:
             where, why = refused
             result.declined(where, why.replace("the weights are", "the weights are already"))
@@ -101,6 +106,9 @@ class HalfPrecision(Pass):
         keep_float = float_filter(model, self.skip, self.only, self.name)
         if self.kind.name == "bfloat16" and raise_opset(model, OPSET, "bfloat16"):
             result.info(model.name, f"opset raised to {OPSET}, the first with bfloat16 in most operators")
+        lowest = QDQ_OPSETS[self.kind.name] if "DequantizeLinear" in self.allow and is_quantised(model) else 0
+        if raise_opset(model, lowest, f"{self.kind.name} in Q/DQ"):
+            result.info(model.name, f"opset raised to {lowest}, the first with {self.kind.name} in Q/DQ and Conv")
         infer_shapes(model)
         sort_nodes(model.graph)
         decided = plan(

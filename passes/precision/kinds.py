@@ -25,6 +25,11 @@ class Kind:
     """Bits of the fraction."""
 
     @property
+    def least(self) -> float:
+        """The smallest number above zero."""
+        return self.smallest * 2.0**-self.digits
+
+    @property
     def tensor(self) -> str:
         """How operator schemas call a tensor of it."""
         return f"tensor({self.name})"

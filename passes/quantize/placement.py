@@ -214,6 +214,8 @@ class _Placer:
     def _codes_in(self, node: Node, native: set[int]) -> bool:
         """Are all data inputs of an integer operator codes, or numbers that one code represents exactly?"""
         data = data_inputs(node)
+        if node.op in self.target.rounds_floats:
+            return all(fixed_value(t, self.top) is None for t in data)
         return any(id(t) in native for t in data) and all(
             id(t) in native or (node.op in {"Add", "Mul"} and is_number(t, self.top)) for t in data
         )

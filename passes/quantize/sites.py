@@ -49,7 +49,12 @@ def match_site(node: Node, graph: Graph, target: Target) -> Site | str:
 
     ZcError when its weight holds NaN or infinite numbers.
     """
-    match: dict[str, Any] = {"Conv": _match_conv, "Gemm": _match_gemm, "MatMul": _match_matmul}
+    match: dict[str, Any] = {
+        "Conv": _match_conv,
+        "ConvTranspose": _match_transposed,
+        "Gemm": _match_gemm,
+        "MatMul": _match_matmul,
+    }
     if node.op not in match:
         return f"zc knows no int8 form of {node.op}"
     if len(node.inputs) < 2:
@@ -68,9 +73,20 @@ def match_site(node: Node, graph: Graph, target: Target) -> Site | str:
         )
     if weight.size == 0:
         return "its weight is empty"
-    if node.op in {"Gemm", "MatMul"} and weight.ndim == 2 and min(weight.shape) < target.least_product:
-        return f"{target.name} gains nothing by products of depth or width below {target.least_product}"
+    if node.op in {"Gemm", "MatMul"} and weight.ndim == 2:
+        if min(weight.shape) < target.least_product:
+            return f"{target.name} gains nothing by products of depth or width below {target.least_product}"
+        if target.least_product > 1 and rows_of(node.inputs[0]) == 1:
+            return f"{target.name} gains nothing by products of one row"
     return cast("Site | str", match[node.op](node, weight, graph))
+
+
+def rows_of(tensor: Tensor) -> int | None:
+    """The rows of a product's left factor: its elements but for the last axis; None where a size is open."""
+    shape = tensor.shape
+    if shape is None or not all(isinstance(d, int) for d in shape[:-1]):
+        return None
+    return int(np.prod(shape[:-1], dtype=np.int64))
 
 
 def _not_constant(node: Node, graph: Graph) -> str:
@@ -99,6 +115,13 @@ def _bias(tensor: Tensor | None, channels: int, graph: Graph) -> Array | str | N
 def _match_conv(node: Node, weight: Array, graph: Graph) -> Site | str:
     bias = _bias(node.inputs[2] if len(node.inputs) > 2 else None, weight.shape[0], graph)
     return bias if isinstance(bias, str) else Site(node, node.inputs[1], axis=0, bias=bias)
+
+
+def _match_transposed(node: Node, weight: Array, graph: Graph) -> Site | str:
+    if attribute(node, "group", 1) != 1:
+        return "its channels are in groups, which no single axis of the weight tells apart"
+    bias = _bias(node.inputs[2] if len(node.inputs) > 2 else None, weight.shape[1], graph)
+    return bias if isinstance(bias, str) else Site(node, node.inputs[1], axis=1, bias=bias)
 
 
 def _match_gemm(node: Node, weight: Array, graph: Graph) -> Site | str:

@@ -56,6 +56,7 @@ def write(placement: Placement, scales: dict[int, Scale], names: Names, form: We
     for node, position in placement.residuals:
         writer.read_codes(node, position)
     for node in placement.integer:
+        writer.read_floats(node)
         writer.read_scalars(node)
     for node in [*(s.node for s in placement.sites), *placement.integer]:
         writer.put_codes(node)
@@ -102,6 +103,12 @@ class Writer:
             self.dequantize(codes, out, self.scales[id(value)])
             self.rounded[id(value)] = out
         node.inputs[position] = self.rounded[id(value)]
+
+    def read_floats(self, node: Node) -> None:
+        """Round what an integer operator reads of values that are computed in float."""
+        for i, value in enumerate(node.inputs):
+            if id(value) in self.scales:
+                self.read_codes(node, i)
 
     def put_codes(self, node: Node) -> None:
         """Round what an operator puts out; the activations behind it are absorbed by the range."""
