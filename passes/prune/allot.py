@@ -1,6 +1,8 @@
 """Allots what leaves to the groups: alike to all, or most where the network loses least for what it saves."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
@@ -16,12 +18,19 @@ TOLERANCE = 0.02
 _NEAR = 0.004
 
 
+class Measured(Protocol):
+    """What says how much of something is left."""
+
+    def left(self, gone: Array, /) -> float:
+        """What is left; gone: float [groups], the share of each group that has left."""
+
+
 def choices(group: Group, ranking: Ranking, limits: Limits) -> Ints:
     """The numbers of steps that a group may lose, ascending; 0 is always among them."""
     rows = ranking.order.shape[1]
     left = np.arange(1, ranking.steps)
     channels = left * rows * group.width
-    allowed = left[(channels % limits.round_to == 0) & (channels >= limits.min_channels)]
+    allowed = left[[limits.fits(group, c) for c in channels.tolist()]] if len(left) else left
     return np.concatenate([[0], ranking.steps - allowed[::-1]]).astype(np.int64)
 
 
@@ -33,14 +42,14 @@ def alike(groups: Sequence[Group], rankings: Sequence[Ranking], limits: Limits) 
 
 
 def alike_to_goal(
-    groups: Sequence[Group], rankings: Sequence[Ranking], limits: Limits, resource: Resource, goal: float
+    groups: Sequence[Group], rankings: Sequence[Ranking], limits: Limits, resource: Measured, goal: float
 ) -> Ints:
     """The same share of every group, such that the resource comes as near to the goal as it can."""
     low, high = 0.0, 1.0
     above, below = np.zeros(len(groups), np.int64), narrowest(groups, rankings, limits)
     for _ in range(24):
         ratio = (low + high) / 2
-        lost = alike(groups, rankings, Limits(ratio, limits.round_to, limits.min_channels))
+        lost = alike(groups, rankings, replace(limits, ratio=ratio))
         if resource.left(shares(lost, rankings)) > goal:
             low, above = ratio, lost
         else:

@@ -52,12 +52,17 @@ def _what_stays(plan: Plan, goal: Goal, groups: Groups) -> str:
         limits = plan.limits
         steps = f" with round_to={limits.round_to}" if limits.round_to > 1 else ""
         return f": the steps between widths are too large{steps}"
+    return f" and cannot go below {lowest:.3f}{what_is_pinned(groups)}"
+
+
+def what_is_pinned(groups: Groups) -> str:
+    """The nodes with the most channels that must stay, and why; nothing where there are none."""
     kinds: dict[str, int] = {}
     for one in groups.pinned:
         kinds[f"{one.node} {one.reason}"] = one.channels
     top = sorted(kinds, key=lambda reason: -kinds[reason])[:2]
     rest = f" and {len(kinds) - 2} more" if len(kinds) > 2 else ""
-    return f" and cannot go below {lowest:.3f}" + (f": pinned are {'; '.join(top)}{rest}" if top else "")
+    return f": pinned are {'; '.join(top)}{rest}" if top else ""
 
 
 def guarded(plan: Plan, guard: float, attempt: Callable[[Ints], Cut]) -> tuple[Ints, float] | None:

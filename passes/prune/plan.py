@@ -46,12 +46,19 @@ class Plan:
         return self._spread(resource, resource.left(shares(lost, self.rankings)))
 
     def to_goal(self, name: str, share: float) -> Ints:
-        """As near to the goal as it goes. share: of what the original has of the resource."""
+        """As near to the goal as it goes, in widths that pay as far as the goal allows.
+
+        share: of what the original has of the resource.
+        """
         resource = self.resources[name]
         goal = share * resource.left(np.zeros(len(self.rankings)))
-        if self.spread:
-            return self._spread(resource, goal)
-        return alike_to_goal(self.groups.groups, self.rankings, self.limits, resource, goal)
+        allot = cheapest_to_goal if self.spread else alike_to_goal
+        lost = np.zeros(len(self.rankings), np.int64)
+        for limits in self.limits.eased():
+            lost = allot(self.groups.groups, self.rankings, limits, resource, goal)
+            if self.reached(name, share, lost):
+                break
+        return lost
 
     def share_left(self, name: str, lost: Ints) -> float:
         """Which part of a resource is left."""

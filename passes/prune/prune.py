@@ -17,6 +17,8 @@ from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.measure.agreement import Reference
 from zc.measure.cost import Cost, count
+from zc.measure.timings import Timings
+from zc.passes.prune.apply import remove
 from zc.passes.prune.cutting import Cut, cut_out
 from zc.passes.prune.goals import RESOURCES, Goal, guarded, lost_for
 from zc.passes.prune.groups import Group, Groups, Pinned, find_groups
@@ -29,6 +31,9 @@ from zc.passes.prune.select import Limits, why_none
 from zc.passes.prune.settle import settle
 from zc.passes.prune.sharing import unshare
 from zc.passes.prune.skip import exclude
+from zc.passes.prune.speed.clock import Clock
+from zc.passes.prune.speed.latency import LatencyRun, read_latency
+from zc.passes.prune.speed.widths import what_pays
 from zc.passes.prune.verify import ROWS, TOLERANCE
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
@@ -66,6 +71,8 @@ class Prune(Pass):
     """Share of the parameters to leave, reached within 2 %."""
     bytes: float | None = None
     """Share of the bytes of all weights to leave, reached within 2 %."""
+    latency: float | str | None = None
+    """Share of the time of a run to leave (0.6), or milliseconds (5ms); measured here, reached within 5 %."""
     guard: float | None = None
     """Prune as far as the result agrees so much with the original on held-back samples; 0.95 when no goal is given."""
     best_effort: bool = False
@@ -79,14 +86,18 @@ class Prune(Pass):
     uniform for a ratio and without samples, else global."""
     repair: bool | Literal["auto"] = "auto"
     """Refit the layers behind the cut to the original's values on samples. auto: when samples were given."""
-    round_to: int | Literal["auto"] = 1
-    """Leave a multiple of so many channels; auto: what the target runs best. A group that is too narrow stays."""
+    round_to: int | Literal["auto"] = "auto"
+    """Leave a multiple of so many channels; 1: any number. auto: the widths that pay by the target's table of kernel
+    times, as far as the goal allows. A group that is too narrow stays."""
     min_channels: int = 1
     """Leave at least so many channels in each group."""
     skip: tuple[str, ...] = ()
     """Nodes or weights whose output channels stay: names or globs, separated by +."""
     only: tuple[str, ...] = ()
     """Nodes or weights whose output channels may leave, all others stay: names or globs, separated by +."""
+
+    timings: str = ""
+    """File of measured times for the goal latency, read and added to: from the same times the same widths follow."""
 
     def __post_init__(self) -> None:
         if self.ratio is not None and not 0 <= self.ratio < 1:
@@ -95,7 +106,11 @@ class Prune(Pass):
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 raise ZcError(f"{name} is {value:g}; it must be above 0 and at most 1 (a share of the original)")
-        given = [name for name in ("ratio", *RESOURCES, "guard") if getattr(self, name) is not None]
+        if self.latency is not None:
+            read_latency(self.latency)
+        elif self.timings:
+            raise ZcError("timings is of use for the goal latency; state one, such as latency=0.6")
+        given = [name for name in ("ratio", *RESOURCES, "latency", "guard") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ZcError(f"{given[0]} and {given[1]} are two goals; state one")
         if self.criterion != "auto" and self.criterion not in CRITERIA:
@@ -146,6 +161,8 @@ class Prune(Pass):
 
     def _lost(self, plan: Plan, job: "_Job", result: PassResult) -> Ints:
         """How many steps each group loses."""
+        if self.latency is not None:
+            return self._in_time(plan, job, result)
         goal = next((Goal(n, getattr(self, n)) for n in RESOURCES if getattr(self, n) is not None), None)
         if goal is not None:
             lost, short = lost_for(plan, goal, plan.groups, self.best_effort)
@@ -167,6 +184,21 @@ class Prune(Pass):
             result.declined(job.model.name, f"no cut agrees with the original on {guard:.0%} of held-back samples")
             return np.zeros(len(plan.rankings), np.int64)
         return found[0]
+
+    def _in_time(self, plan: Plan, job: "_Job", result: PassResult) -> Ints:
+        """How many steps each group loses for a goal of latency."""
+        assert self.latency is not None
+        timings = Timings.load(self.timings) if self.timings else Timings()
+        run = LatencyRun(
+            job.model, plan, job.clock(plan.groups, timings), job.samples, timings, uniform=self.allot == "uniform"
+        )
+        found = run.reach(read_latency(self.latency), job.raw, self.best_effort)
+        if self.timings:
+            timings.save(self.timings)
+        result.stats.update(found.stats)
+        if found.short is not None:
+            result.warn("latency", f"{found.short}, which is as far as it gets")
+        return found.lost
 
     def _why_none(self, group: Group, ranking: Ranking, plan: Plan) -> str:
         limited = why_none(group, plan.limits)
@@ -200,17 +232,34 @@ class _Job:
         calibration = self.calibration
         return None if calibration is None else Reference(self.model, calibration.held, self.ctx.threads)
 
+    def clock(self, groups: Groups, timings: Timings | None = None) -> Clock:
+        """The time of the model by the target's table. ZcError where the target has none."""
+        costs = self.ctx.target.costs
+        if costs is None:
+            raise ZcError(
+                f"latency: target {self.ctx.target.name} has no table of kernel times; state macs or params instead"
+            )
+        return Clock(groups, costs, self.samples, timings or Timings())
+
+    def limits(self, groups: Groups) -> Limits:
+        """How much of each group may leave."""
+        own = self.options
+        ratio = CAREFUL if own.ratio is None else own.ratio
+        if own.round_to != "auto":
+            return Limits(ratio, own.round_to, own.min_channels)
+        if self.ctx.target.costs is None:
+            return Limits(ratio, self.ctx.target.channel_step, own.min_channels)
+        return Limits(ratio, 1, own.min_channels, what_pays(groups.groups, self.clock(groups)))
+
     def plan(self, work: Model, groups: Groups) -> Plan:
         """Rank the groups and weigh them."""
         own, calibration = self.options, self.calibration
-        step = self.ctx.target.channel_step if own.round_to == "auto" else own.round_to
-        ratio = CAREFUL if own.ratio is None else own.ratio
         criterion: Criterion = "l2" if calibration is None else "error"
         spread = own.ratio is None and calibration is not None
         return make_plan(
             work,
             groups,
-            Limits(ratio, step, own.min_channels),
+            self.limits(groups),
             criterion if own.criterion == "auto" else own.criterion,
             spread=spread if own.allot == "auto" else own.allot == "global",
             refit=self.repairs,
@@ -223,6 +272,12 @@ class _Job:
         """Cut an analysed copy of the model."""
         proof = self.ctx.samples or synthetic_samples(self.model, ROWS, self.ctx.seed)
         return cut_out(work, groups, gone, proof, self.calibration, self.reference, self.repairs, self.ctx)
+
+    def raw(self, gone: Ints) -> Model:
+        """A copy that is cut and neither proven nor repaired, to time it."""
+        work = self.model.copy()
+        remove(work, analyse(work, self.options.skip, self.options.only), gone)
+        return work
 
     def attempt(self, gone: Ints) -> Cut:
         """Cut a fresh copy, to see how it does."""

@@ -1,12 +1,20 @@
 """Chooses the atoms that leave: a share of each group, the least important first."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from zc.passes.prune.groups import Group
 from zc.passes.prune.importance import Scores
 from zc.passes.prune.labels import Ints
+
+EASED = (0.5, 0.8, 1.0, math.inf)
+"""How much of what it should save a width may miss: the first at which a goal is within reach."""
+
+FAR = 0.15
+"""Of a group: how far from the share asked for a width that pays may be."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +24,21 @@ class Limits:
     ratio: float
     round_to: int
     min_channels: int
+    pays: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
+    """By the first atom of a group and its channels: the part of its saving that a width misses (`speed.widths`)."""
+    slack: float | None = None
+    """How much it may miss; None: whatever it takes to come near to the ratio."""
+
+    def fits(self, group: Group, channels: int) -> bool:
+        """May the group be left with so many channels?"""
+        if channels % self.round_to or channels < self.min_channels:
+            return False
+        known = self.pays.get(int(group.atoms[0]))
+        return known is None or self.slack is None or known.get(channels, math.inf) <= self.slack
+
+    def eased(self) -> "Sequence[Limits]":
+        """These limits, from the strictest to the loosest choice of widths; the last allows those that never pay."""
+        return [replace(self, slack=slack) for slack in EASED] if self.pays else [self]
 
 
 def choose(group: Group, scores: Scores, limits: Limits) -> Ints:
@@ -30,15 +53,28 @@ def choose(group: Group, scores: Scores, limits: Limits) -> Ints:
 
 
 def kept(group: Group, rows: int, limits: Limits) -> int:
-    """How many atoms of each row stay: never less than asked for, and a multiple of `round_to` channels in all."""
+    """How many atoms of each row stay: never less than asked for, and a multiple of `round_to` channels in all.
+
+    Where widths are chosen by what pays, the nearest of those.
+    """
     size = group.size // rows
-    keep = max(size - int(size * limits.ratio + 1e-9), 1)
-    while keep < size:
-        channels = keep * rows * group.width
-        if channels % limits.round_to == 0 and channels >= limits.min_channels:
+    wanted = max(size - int(size * limits.ratio + 1e-9), 1)
+    if int(group.atoms[0]) in limits.pays:
+        return _nearest_that_pays(group, rows, wanted, limits)
+    for keep in range(wanted, size):
+        if limits.fits(group, keep * rows * group.width):
             return keep
-        keep += 1
     return size
+
+
+def _nearest_that_pays(group: Group, rows: int, wanted: int, limits: Limits) -> int:
+    size = nearest = group.size // rows
+    for one in limits.eased()[:-1] if limits.slack is None else [limits]:
+        fitting = [k for k in range(1, size) if one.fits(group, k * rows * group.width)]
+        nearest = min([*fitting, size], key=lambda k: (abs(k - wanted), -k))
+        if abs(nearest - wanted) <= FAR * size:
+            break
+    return nearest
 
 
 def why_none(group: Group, limits: Limits) -> str:
@@ -46,7 +82,7 @@ def why_none(group: Group, limits: Limits) -> str:
     channels = group.size * group.width
     if channels <= limits.min_channels:
         return f"{channels} channels, and min_channels is {limits.min_channels}"
-    if limits.round_to > 1 and kept(group, len(np.unique(group.rows)), Limits(limits.ratio, 1, limits.min_channels)) < (
+    if limits.round_to > 1 and kept(group, len(np.unique(group.rows)), replace(limits, round_to=1)) < (
         group.size // len(np.unique(group.rows))
     ):
         return f"round_to={limits.round_to} leaves {channels} channels as they are"

@@ -1,0 +1,1 @@
+"""How long a model takes as its groups get narrower: by the target's table, corrected by what was measured."""
