@@ -73,8 +73,15 @@ def _nearest_that_pays(group: Group, rows: int, wanted: int, limits: Limits) -> 
         fitting = [k for k in range(1, size) if one.fits(group, k * rows * group.width)]
         nearest = min([*fitting, size], key=lambda k: (abs(k - wanted), -k))
         if abs(nearest - wanted) <= FAR * size:
-            break
-    return nearest
+            return nearest
+    if limits.slack is not None:
+        return nearest
+    # Nothing near pays: what is least slow.
+    missed = limits.pays[int(group.atoms[0])]
+    near = [
+        k for k in range(1, size + 1) if abs(k - wanted) <= FAR * size and limits.fits(group, k * rows * group.width)
+    ]
+    return min(near, key=lambda k: (missed.get(k * rows * group.width, math.inf), abs(k - wanted)), default=nearest)
 
 
 def why_none(group: Group, limits: Limits) -> str:

@@ -17,6 +17,7 @@ COMMANDS = {
     "stats": "Count parameters, MACs, bytes and operators.",
     "eval": "Measure the accuracy of models on data.",
     "compare": "Show where the values inside two models part.",
+    "groups": "Show which channels prune may remove together, and what they cost.",
     "sensitivity": "Rank layers by what quantising them costs.",
     "bench": "Measure the latency of models side by side.",
     "run": "Run a model on data and write the outputs.",

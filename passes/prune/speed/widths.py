@@ -22,7 +22,7 @@ def what_pays(groups: tuple[Group, ...], clock: Clock) -> dict[int, dict[int, fl
     """By the first atom of each group and its channels: how much of what this width should save it does not.
 
     Against the wider one to which it compares worst: 0 where time falls as evenly as over the whole group, 1 where a
-    wider one is as fast. Infinite where it takes longer than the whole group. Groups of which the table knows nothing
+    wider one is as fast, above 2 where it takes longer than the whole group. Groups of which the table knows nothing
     are left out.
     """
     clock.at(np.ones(len(groups)))
@@ -62,18 +62,15 @@ def _excess(number: int, group: Group, clock: Clock) -> dict[int, float]:
     us = np.array([clock.part(number, left / steps) for left in lefts.tolist()])
     if len(lefts) < 2 or not us[-1] > 0:
         return {}
-    missed = _missed(lefts, us)
-    return {
-        int(left) * rows * group.width: float(part) if time <= us[-1] else np.inf
-        for left, part, time in zip(lefts, missed, us, strict=True)
-    }
+    missed = np.where(us <= us[-1], _missed(lefts, us), 1 + us / us[-1])
+    return {int(left) * rows * group.width: float(part) for left, part in zip(lefts, missed, strict=True)}
 
 
 def _missed(at: Ints, us: Array) -> Array:
     """The part of its saving that each width misses, against the wider one where that is most."""
     best = int(us.argmin())
     if us[best] >= us[-1]:
-        return np.full(len(at), np.inf)
+        return np.ones(len(at))
     even = float(us[-1] - us[best]) / float(at[-1] - at[best])
     missed = np.zeros(len(at))
     for i in range(len(at) - 1):
