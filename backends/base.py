@@ -81,6 +81,8 @@ class Backend(ABC):
     """Endings of the files (or folders) that `emit` writes; an output with one of them implies this place."""
     folders: ClassVar[tuple[str, ...]] = ()
     """Those of them that are folders."""
+    usual: ClassVar[str] = "quantize"
+    """Pipeline text that makes most of the place."""
     rules: ClassVar[tuple[Rule, ...]] = ()
     """What a model must keep to run there."""
 

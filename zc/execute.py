@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -21,6 +21,17 @@ _LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 Feeds = Mapping[str, Array]
+
+
+class Runs(Protocol):
+    """Anything that computes a model: a session of onnxruntime, or of another runtime."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """All outputs by name."""
 
 
 class Refused(ZcError):  # noqa: N818
@@ -96,6 +107,11 @@ class Runner:
     def _fitting(self, name: str, array: Array) -> Array:
         wide = name in self._halves and getattr(array, "dtype", None) == np.float32
         return array.astype(np.float16) if wide else array
+
+
+def opened(source: Model | str | Path | Runs, threads: int | None = None) -> Runs:
+    """A session on a model; what runs already, as it is."""
+    return Runner(source, threads=threads) if isinstance(source, Model | str | Path) else source
 
 
 class _Source:

@@ -3,6 +3,7 @@
 It writes the .onnx that a session optimises when it loads it, or an .ort that holds the graph as optimised already.
 """
 
+import platform
 import tempfile
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -104,6 +105,16 @@ class OnnxRuntimeArm(OnnxRuntime):
         """One for all processors."""
         return arm.TARGET
 
+    def engine(self, path: Path, threads: int | None = None) -> Engine:
+        """A session. NotHere on another processor: there it computes the same, but its time says nothing."""
+        if platform.machine().lower() not in {"arm64", "aarch64"}:
+            raise NotHere(f"{path}: this machine's processor is {platform.machine()}, not ARM")
+        return super().engine(path, threads)
+
+    def stand_in(self, path: Path, threads: int | None = None) -> Engine:
+        """The same session on this machine's processor."""
+        return super().engine(path, threads)
+
     def _unwanted(self) -> tuple[str, ...]:
         return ("NchwcTransformer",)
 
@@ -114,6 +125,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
 
     name: ClassVar[str] = "ort-cuda"
     suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
+    usual: ClassVar[str] = "fp16"
 
     @property
     def target(self) -> Target:

@@ -11,6 +11,7 @@ COMMANDS = {
     "emit": "Write a model as the artifact of a place of deployment.",
     "check": "Hold a model against the rules of a place of deployment.",
     "targets": "List the places of deployment, or explain one.",
+    "parity": "Compare one model at several places of deployment.",
     "print": "Print a model as canonical text.",
     "diff": "Show how two models differ.",
     "passes": "List the passes, or explain one.",

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zc.data.samples import Samples
-from zc.execute import Runner
+from zc.execute import Runs, opened
 from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.measure.gauges import Gauge, open_gauge
 from zc.track import Track
 
-Source = Model | str | Path
+Source = Model | str | Path | Runs
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def evaluate_all(
 
     The first is the reference where the metric compares with one, none is given and there are several models.
     """
-    runners = [Runner(model, threads=threads) for model in models]
+    runners = [opened(model, threads) for model in models]
     names = _names([runner.name for runner in runners])
-    against = None if reference is None else Runner(reference, threads=threads)
+    against = None if reference is None else opened(reference, threads)
     gauge = open_gauge(
         metric,
         names,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zc.execute import Feeds, Runner
+from zc.execute import Feeds, Runs, opened
 from zc.ir.graph import Array
 from zc.measure.evaluate import Source
 from zc.track import Track
@@ -66,7 +66,7 @@ def bench(
     Raises:
         ZcError: onnxruntime does not run a model on the feeds.
     """
-    runners = [Runner(model, threads=threads) for model in models]
+    runners = [opened(model, threads) for model in models]
     inner = [_warm_up(runner, feeds) for runner in runners]
     started = time.perf_counter()
     turns: list[Array] = []
@@ -92,14 +92,14 @@ def _turns(repeats: int | None, track: Track | None) -> Iterator[int]:
     return iter(turns) if track is None else track(turns, "bench", repeats)
 
 
-def _warm_up(runner: Runner, feeds: Sequence[Feeds]) -> int:
+def _warm_up(runner: Runs, feeds: Sequence[Feeds]) -> int:
     """Run until caches and memory plans are settled; how many runs make one timing long enough."""
     runner.run(feeds[0])
     fastest = min(_time(runner, feeds[i % len(feeds)], 1)[1] for i in range(3))
     return max(1, int(np.ceil(_SHORTEST / max(fastest, 1e-7))))
 
 
-def _time(runner: Runner, feed: Feeds, runs: int) -> tuple[float, float]:
+def _time(runner: Runs, feed: Feeds, runs: int) -> tuple[float, float]:
     """Processor and elapsed seconds of one run, the mean of several."""
     cpu, wall = time.process_time(), time.perf_counter()
     for _ in range(runs):
