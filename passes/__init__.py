@@ -23,5 +23,7 @@ BUILTIN: dict[str, str] = {
     "quantize-dynamic": "zc.passes.quantize.quantize_dynamic",
     "fp16": "zc.passes.precision.fp16",
     "bf16": "zc.passes.precision.bf16",
+    "distill": "zc.passes.recover.distill",
+    "qat": "zc.passes.recover.qat",
 }
 """Pass name -> module that registers it."""

@@ -6,9 +6,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from zc.track import Track
+    from zc.track import Label, Track
 
 T = TypeVar("T")
+
+
+def _text(label: "Label") -> str:
+    return label if isinstance(label, str) else label()
 
 
 @contextmanager
@@ -39,17 +43,17 @@ def tracker(quiet: bool = False) -> Iterator["Track"]:
     )
     shown: list[Progress] = []  # none while there is no task: an empty one would print a blank line ten times a second
 
-    def track(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    def track(items: Iterable[T], label: "Label", total: int | None = None) -> Iterator[T]:
         outermost = not shown
         if outermost:
             shown.append(Progress(*columns, console=Console(stderr=True), transient=True))
             shown[0].start()
         progress = shown[0]
-        task = progress.add_task(label, total=total)
+        task = progress.add_task(_text(label), total=total)
         try:
             for item in items:
                 yield item
-                progress.advance(task)
+                progress.update(task, advance=1, description=_text(label))
         finally:
             if outermost:
                 progress.stop()

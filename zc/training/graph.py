@@ -130,6 +130,16 @@ class GraphModule(torch.nn.Module):
         super().double()
         return self
 
+    def trained(self, decays: bool) -> list[torch.nn.Parameter]:
+        """The parameters of weights to which weight decay applies, or of the others; each once."""
+        decaying = {id(w.parameter) for w in self.weights.values() if w.decays}
+        return [p for p in self.parameters() if (id(p) in decaying) == decays]
+
+    def moving(self) -> list[torch.Tensor]:
+        """The statistics of BatchNormalization nodes, as they stand."""
+        slots = (self._slots.get(key) for key in self._moving)
+        return [self._base[slot] for slot in slots if slot is not None]
+
     def arrays(self) -> dict[str, Array]:
         """The trained weights, and statistics that moved, as the file stores them."""
         found = {name: weight.array() for name, weight in self.weights.items()}

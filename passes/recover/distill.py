@@ -1,0 +1,120 @@
+"""The pass `distill`: the model learns from what it was before, or from another model."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from zc.errors import ZcError
+from zc.ir.model import Model, load
+from zc.passes.recover.options import TrainingPass
+from zc.pipeline.base import Context, PassResult
+from zc.pipeline.registry import register
+
+if TYPE_CHECKING:
+    from zc.training.distillation import Match
+
+LOSSES = ("auto", "soft", "logits", "features", "attention", "jacobian", "labels")
+
+
+@register
+@dataclass(frozen=True)
+class Distill(TrainingPass):
+    """Train the weights so that the model says what its teacher says; labels are not needed.
+
+    before:  x -> [pruned layers] -> y'        teacher:  x -> [layers] -> y
+    after:   x -> [same layers, other weights] -> y' close to y
+
+    The teacher is the model as it came in, before the pipeline. Outputs behind a Softmax are compared as softened
+    probabilities, others by their squared error. Only initializers change.
+    (Hinton et al., Distilling the Knowledge in a Neural Network, 2015.)
+    """
+
+    name: ClassVar[str] = "distill"
+    uses_samples: ClassVar[bool] = True
+
+    teacher: str = ""
+    """An ONNX file to learn from; by default the model as it came in."""
+    loss: tuple[str, ...] = ("auto",)
+    """What to have in common, separated by +: soft (class probabilities), logits (squared error of outputs), features
+    (inner values), attention (where inner values are large), jacobian (gradients by the input), labels (of the
+    samples). auto: soft behind a Softmax, else logits."""
+    weights: tuple[float, ...] = ()
+    """A weight for each loss, separated by +; without them all count the same at the start."""
+    temperature: float = 4.0
+    """How far class probabilities are softened."""
+    features: tuple[str, ...] = ()
+    """Inner values to match, with features or attention: names or globs, separated by +; by default four that both
+    models have."""
+    outputs: tuple[str, ...] = ()
+    """Outputs or inner values to train towards, separated by +; by default all outputs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_losses(self.loss, self.weights)
+        if self.temperature <= 0:
+            raise ZcError(f"temperature is {self.temperature:g}; it must be above 0")
+
+    def run(self, model: Model, ctx: Context) -> PassResult:
+        """Train in place.
+
+        Raises:
+            ZcError: torch or samples are missing, the teacher does not fit, a node cannot be trained through.
+        """
+        return distil(self, model, ctx)
+
+
+def check_losses(kinds: tuple[str, ...], weights: tuple[float, ...]) -> None:
+    """ZcError for a loss that there is not, or weights that do not go with them."""
+    unknown = [kind for kind in kinds if kind not in LOSSES]
+    if unknown or not kinds:
+        raise ZcError(f"loss is {'+'.join(kinds)!r}; it must be of {', '.join(LOSSES)}, separated by +")
+    if len(set(kinds)) < len(kinds):
+        raise ZcError(f"loss={'+'.join(kinds)} names one twice")
+    if weights and len(weights) != len(kinds):
+        raise ZcError(f"weights are {len(weights)} numbers for {len(kinds)} losses; give one for each")
+    if any(w <= 0 for w in weights):
+        raise ZcError("weights must be above 0; leave a loss out instead")
+
+
+def distil(options: "Distill", model: Model, ctx: Context, *, learn_scales: bool = False) -> PassResult:
+    """Distillation by the options of a pass; see `Distill.run`."""
+    from zc.training.extra import require_torch
+
+    require_torch(options.name)
+    from zc.passes.recover.training import run_training
+    from zc.training.distillation import Distillation, match_models
+    from zc.training.gradient import require_gradient
+    from zc.training.graph import GraphModule
+
+    samples = options.need_rows(ctx)
+    if "labels" in options.loss and samples.labels is None:
+        raise ZcError(f"loss=labels: {samples.origin} has no labels; give them beside the samples, as y")
+    teacher = load(options.teacher) if options.teacher else ctx.original
+    if teacher is None:
+        raise ZcError("there is no model before this one to learn from; name one with teacher=FILE")
+    match = match_models(model, teacher, options.outputs, options.features)
+    _require_pairs(options, match)
+    ours = [mine.value for mine, _ in match.heads]
+    theirs = [other.value for _, other in match.heads]
+    inner: list[str] = []
+    if "features" in options.loss:
+        inner += match.hints
+    if "attention" in options.loss:
+        inner += match.maps
+    chosen = options.chosen(model)
+    student = GraphModule(model, outputs=_once(ours + inner), train=chosen.__contains__, learn_scales=learn_scales)
+    if not student.weights:
+        raise ZcError(f"{model.name}: no weight is left to train")
+    require_gradient(model, _once(ours + inner), student.weights)
+    frozen = GraphModule(teacher, outputs=_once(theirs + inner), train=lambda name: False)
+    objective: Any = Distillation(student, frozen, match, options.loss, options.weights, options.temperature)
+    return run_training(options, model, ctx, student, objective, samples)
+
+
+def _once(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _require_pairs(options: "Distill", match: "Match") -> None:
+    for kind, found in (("features", match.hints), ("attention", match.maps)):
+        if kind in options.loss and not found:
+            raise ZcError(f"loss={kind}: student and teacher have no inner value of one name and fitting shape")

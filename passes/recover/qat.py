@@ -1,0 +1,42 @@
+"""The pass `qat`: weights and scales of a quantised model learn what rounding did to them."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from zc.errors import ZcError
+from zc.ir.model import Model
+from zc.passes.recover.distill import Distill, distil
+from zc.pipeline.base import Context, PassResult
+from zc.pipeline.registry import register
+
+
+@register
+@dataclass(frozen=True)
+class Qat(Distill):
+    """Train a quantised model so that it says what its teacher says; labels are not needed.
+
+    before:  x -> Q -> DQ -> Conv(DQ(w int8)) -> y'      teacher:  x -> Conv(w float) -> y
+    after:   x -> Q -> DQ -> Conv(DQ(v int8)) -> y' close to y
+
+    Quantisation-aware training on the Q/DQ nodes themselves: each runs as fake quantisation whose rounding passes the
+    gradient on. Weights are trained as floats and go back as codes; with learned scales those of weights, activations
+    and biases follow, ties kept. Runs after a pass that quantises. Teacher and losses are those of `distill`.
+    (Jacob et al., Quantization and Training of Neural Networks, 2018; Esser et al., Learned Step Size, 2020.)
+    """
+
+    name: ClassVar[str] = "qat"
+
+    lr: float = 1e-4
+    """Learning rate at its highest."""
+    scales: Literal["learned", "frozen"] = "learned"
+    """Are the scales trained too?"""
+
+    def run(self, model: Model, ctx: Context) -> PassResult:
+        """Train in place.
+
+        Raises:
+            ZcError: nothing is quantised; else as `Distill.run`.
+        """
+        if not any(node.op == "DequantizeLinear" for scope in model.scopes() for node in scope.nodes):
+            raise ZcError(f"{model.name}: has no DequantizeLinear nodes: run quantize before qat, or distill instead")
+        return distil(self, model, ctx, learn_scales=self.scales == "learned")

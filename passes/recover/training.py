@@ -1,0 +1,88 @@
+"""One training run of a pass: from a module and an objective to written weights and what there is to tell."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zc.data import Samples
+from zc.ir.model import Model
+from zc.passes.recover.options import TrainingPass
+from zc.pipeline.base import Context, PassResult
+
+if TYPE_CHECKING:
+    from zc.training.graph import GraphModule
+    from zc.training.rows import Parts
+    from zc.training.trainer import Objective, Outcome
+
+OVERFIT = 1.1
+"""How far the held-back loss may rise above its lowest before it is called over-fitting."""
+
+
+def run_training(
+    options: TrainingPass, model: Model, ctx: Context, module: "GraphModule", objective: "Objective", samples: Samples
+) -> PassResult:
+    """Train, write the weights into the model, and report.
+
+    Raises:
+        ZcError: see `zc.training.trainer.fit`.
+    """
+    from zc.training.augment import choose_augment
+    from zc.training.checkpoint import Checkpoint
+    from zc.training.rows import split_rows
+    from zc.training.trainer import fit
+
+    result = PassResult(changed=False)
+    parts = split_rows(samples, options.held)
+    augment = choose_augment(options.augment, parts.train.take(range(samples.batch or 1))[0])
+    checkpoint = None
+    if options.checkpoint:
+        said = replace(options, checkpoint="")
+        run = f"{model.weights_digest()} {samples.digest()} {ctx.seed} {said}"
+        checkpoint = Checkpoint(Path(options.checkpoint), run)
+    recipe = options.recipe(ctx)
+    outcome = fit(module, objective, parts, recipe, augment, track=ctx.track, label=options.name, checkpoint=checkpoint)
+    result.changed = module.write(model) > 0
+    if options.minutes is not None:
+        result.chose = replace(options, steps=outcome.total, minutes=None, share=1.0, checkpoint="")
+    elif options.checkpoint:
+        result.chose = replace(options, checkpoint="")
+    _tell(result, outcome, parts, model, module)
+    return result
+
+
+def _tell(result: PassResult, outcome: "Outcome", parts: "Parts", model: Model, module: "GraphModule") -> None:
+    result.stats.update(steps=outcome.steps, weights=len(module.weights), rows=parts.train.count)
+    for one in module.left:
+        result.declined(one.name, f"was not trained: {one.why}")
+    if outcome.stopped:
+        result.warn("training", outcome.stopped)
+    if parts.held is None:
+        result.warn(
+            "held",
+            f"only {parts.train.count} rows: none is held back, so over-fitting would not be seen; give more rows",
+        )
+        return
+    result.stats.update(
+        held_rows=parts.held.count,
+        loss_before=_rounded(outcome.first),
+        loss_after=_rounded(outcome.best),
+        best_step=outcome.best_step,
+    )
+    if outcome.best_step == 0:
+        result.declined(
+            model.name,
+            f"its weights stay: no step made the loss on held-back rows lower ({outcome.first:.4g} before, "
+            f"{outcome.last:.4g} after); try a lower lr or more steps",
+        )
+    if outcome.last > OVERFIT * outcome.best and outcome.train[-1] < outcome.train[0]:
+        result.warn(
+            "over-fitting",
+            f"the loss on held-back rows was lowest at step {outcome.best_step} ({outcome.best:.4g}) and rose to "
+            f"{outcome.last:.4g} while the loss on the others fell; those weights were kept; more rows or more "
+            "augmentation would help",
+        )
+
+
+def _rounded(loss: float) -> float:
+    return float(f"{loss:.6g}") if math.isfinite(loss) else loss

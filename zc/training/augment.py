@@ -1,0 +1,119 @@
+"""Augmentation of batches of images: each row anew, from a generator that is seeded by the step."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from zc.errors import ZcError
+from zc.ir.graph import Array
+
+Kind = Literal["crop", "flip", "cutout", "mixup"]
+KINDS: tuple[str, ...] = get_args(Kind)
+Random = np.random.Generator
+_PAD = 8
+"""A crop moves an image by up to this part of its side."""
+_CUT = 4
+"""A hole has this part of the side."""
+_BETA = 0.2
+"""Of mixup's beta distribution (Zhang et al., mixup, 2018)."""
+
+
+def crop(images: Array, random: Random) -> Array:
+    """Moved by up to an eighth of the side; the border is mirrored. images: [N, C, H, W]."""
+    _, _, high, wide = images.shape
+    y, x = max(high // _PAD, 1), max(wide // _PAD, 1)
+    if high <= y or wide <= x:
+        return images
+    padded = np.pad(images, ((0, 0), (0, 0), (y, y), (x, x)), mode="reflect")
+    tops, lefts = random.integers(0, 2 * y + 1, len(images)), random.integers(0, 2 * x + 1, len(images))
+    rows = tops[:, None] + np.arange(high)
+    columns = lefts[:, None] + np.arange(wide)
+    n, channels = np.arange(len(images)), np.arange(images.shape[1])
+    at = (n[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :])
+    return np.asarray(padded[at])
+
+
+def flip(images: Array, random: Random) -> Array:
+    """Half of them mirrored, left to right."""
+    chosen = random.random(len(images)) < 0.5
+    return np.where(chosen[:, None, None, None], images[..., ::-1], images)
+
+
+def cutout(images: Array, random: Random) -> Array:
+    """A square of each replaced by the image's mean (DeVries and Taylor, Cutout, 2017)."""
+    n, _, high, wide = images.shape
+    y, x = (random.integers(0, side, (n, 1)) for side in (high, wide))
+    inside_y = np.abs(np.arange(high)[None] - y) <= high // _CUT // 2
+    inside_x = np.abs(np.arange(wide)[None] - x) <= wide // _CUT // 2
+    hole = (inside_y[:, :, None] & inside_x[:, None, :])[:, None]
+    return np.where(hole, images.mean((2, 3), keepdims=True), images).astype(images.dtype)
+
+
+def mixup(images: Array, random: Random) -> tuple[Array, Array, Array]:
+    """Each mixed with another of the batch: images, the other's index int64 [N], the own share float32 [N]."""
+    share = random.beta(_BETA, _BETA, len(images)).astype(np.float32)
+    other = random.permutation(len(images))
+    mixed = share[:, None, None, None] * images + (1 - share[:, None, None, None]) * images[other]
+    return mixed.astype(images.dtype), other, share
+
+
+_MOVES: dict[str, Callable[[Array, Random], Array]] = {"crop": crop, "flip": flip, "cutout": cutout}
+
+
+class Augment:
+    """What is done to the image inputs of a batch.
+
+    kinds: in this order; mixup comes last.
+    layouts: by name of an image input, `nchw` or `nhwc`.
+    """
+
+    def __init__(self, kinds: Sequence[str], layouts: dict[str, str]) -> None:
+        self.kinds, self.layouts = tuple(kinds), layouts
+
+    def __call__(self, feeds: dict[str, Array], random: Random) -> tuple[dict[str, Array], tuple[Array, Array] | None]:
+        """The batch, and for mixup with which row each is mixed and the share of its own."""
+        out, mixed = dict(feeds), None
+        for name, layout in self.layouts.items():
+            images = feeds[name] if layout == "nchw" else np.moveaxis(feeds[name], -1, 1)
+            for kind in self.kinds:
+                if kind != "mixup":
+                    images = _MOVES[kind](images, random)
+            if "mixup" in self.kinds:
+                images, other, share = mixup(images, random)
+                mixed = (other, share)
+            out[name] = np.ascontiguousarray(images if layout == "nchw" else np.moveaxis(images, 1, -1))
+        return out, mixed
+
+
+def choose_augment(kinds: Sequence[str], feeds: dict[str, Array]) -> Augment:
+    """The augmentation that options ask for, for a model that takes such feeds.
+
+    kinds: of `KINDS`, or `auto` (crop, and flip for images of three channels), or `none`.
+
+    Raises:
+        ZcError: an unknown kind, or one that needs images where there are none.
+    """
+    layouts = {name: layout for name, array in feeds.items() if (layout := _layout(array)) is not None}
+    if tuple(kinds) == ("none",) or (tuple(kinds) == ("auto",) and not layouts):
+        return Augment((), {})
+    if tuple(kinds) == ("auto",):
+        coloured = all(feeds[n].shape[1 if where == "nchw" else 3] == 3 for n, where in layouts.items())
+        return Augment(("crop", "flip") if coloured else ("crop",), layouts)
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise ZcError(f"augment is {unknown[0]!r}; it must be auto, none, or of {', '.join(KINDS)}, separated by +")
+    if not layouts:
+        raise ZcError(f"augment={'+'.join(kinds)} is for images, but no input takes batches of them; use augment=none")
+    if len(layouts) > 1:
+        raise ZcError(f"augment={'+'.join(kinds)}: the inputs {', '.join(layouts)} would move apart; use augment=none")
+    return Augment(kinds, layouts)
+
+
+def _layout(array: Array) -> str | None:
+    """The layout of an input that takes images: four axes, one or three channels, sides of at least 8. Else None."""
+    if array.ndim != 4 or array.dtype.kind != "f":
+        return None
+    if array.shape[1] in (1, 3) and min(array.shape[2:]) >= 8:
+        return "nchw"
+    return "nhwc" if array.shape[3] in (1, 3) and min(array.shape[1:3]) >= 8 else None

@@ -1,0 +1,193 @@
+"""Distillation: a student is asked to say what its teacher says, from rows without labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+import torch
+
+from zc.errors import ZcError
+from zc.ir.graph import Tensor as Value
+from zc.ir.model import Model
+from zc.ir.shapes import infer_shapes
+from zc.training import losses
+from zc.training.graph import GraphModule
+from zc.training.heads import Head, find_heads
+from zc.training.ops.call import Tensor
+from zc.training.trainer import Batch
+
+Loss = Literal["auto", "soft", "logits", "features", "attention", "jacobian", "labels"]
+LOSSES: tuple[str, ...] = get_args(Loss)
+MOST_HINTS = 4
+"""Inner values that are matched where none are named."""
+_HINTS = frozenset({"Add", "Relu", "Concat", "Clip", "HardSwish", "LayerNormalization", "Mul"})
+"""Operators at whose outputs inner values are matched."""
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """What student and teacher are compared at."""
+
+    heads: list[tuple[Head, Head]]
+    """Of the student and of the teacher."""
+    hints: list[str]
+    """Inner values that both have, with equal shapes."""
+    maps: list[str]
+    """Inner values that both have, with equal places but perhaps other channels."""
+
+
+def match_models(student: Model, teacher: Model, outputs: tuple[str, ...], hints: tuple[str, ...]) -> Match:
+    """Pair the heads, and the inner values that have one name in both.
+
+    outputs: as for `find_heads`. hints: globs over names of inner values; all, if none are given.
+
+    Raises:
+        ZcError: the teacher's outputs are others; a glob matches nothing that both have.
+    """
+    ours = find_heads(student, outputs)
+    theirs = {head.output: head for head in find_heads(teacher, outputs)}
+    for head in ours:
+        if head.output not in theirs:
+            listed = ", ".join(o.name for o in teacher.outputs)
+            raise ZcError(f"the teacher has no output '{head.output}'; it has {listed}")
+    own, other = _shapes(student), _shapes(teacher)
+    _require_inputs(student, teacher)
+    candidates = _hinted(student)
+    shared = [name for name in own if name in other and len(own[name]) > 2 and name in candidates]
+    if hints:
+        shared = [name for name in own if name in other and any(fnmatchcase(name, h) for h in hints)]
+        if not shared:
+            raise ZcError(f"features={'+'.join(hints)} matches no inner value that student and teacher both have")
+    same = [name for name in shared if _fit(own[name], other[name])]
+    places = [name for name in shared if len(own[name]) in (3, 4) and _same_places(own[name], other[name])]
+    if not hints:
+        same, places = _spread(same), _spread(places)
+    return Match([(head, theirs[head.output]) for head in ours], same, places)
+
+
+def _require_inputs(student: Model, teacher: Model) -> None:
+    missing = [spec.name for spec in teacher.inputs if spec.name not in {s.name for s in student.inputs}]
+    if missing:
+        raise ZcError(f"the teacher takes an input '{missing[0]}' that the model does not have")
+
+
+class Distillation:
+    """The losses between a student and a frozen teacher. See `zc.training.trainer.Objective`.
+
+    kinds: of `LOSSES`; `auto` is soft labels where a Softmax says that an output holds scores, else squared error.
+    weights: one for each kind; without them each counts as much as the others at the start.
+    """
+
+    def __init__(
+        self,
+        student: GraphModule,
+        teacher: GraphModule,
+        match: Match,
+        kinds: Sequence[str],
+        weights: Sequence[float] = (),
+        temperature: float = 4.0,
+    ) -> None:
+        self.student, self.teacher, self.match = student, teacher, match
+        self.kinds, self.temperature = tuple(kinds), temperature
+        self.weights = dict(zip(kinds, weights, strict=True)) if weights else {}
+        self.balanced = not weights and len(kinds) > 1
+
+    def place(self, device: torch.device) -> None:
+        """See `Objective.place`."""
+        self.teacher.to(device)
+
+    def terms(self, batch: Batch, training: bool) -> dict[str, Tensor]:
+        """See `Objective.terms`."""
+        feeds = batch.feeds
+        sloped = "jacobian" in self.kinds
+        if sloped:
+            feeds = {k: v.detach().requires_grad_() if v.is_floating_point() else v for k, v in feeds.items()}
+        with torch.set_grad_enabled(sloped):
+            theirs = self.teacher(feeds)
+        with torch.set_grad_enabled(training or sloped):
+            ours = self.student(feeds)
+        for mine, other in self.match.heads:
+            s, t = ours[mine.value].shape, theirs[other.value].shape
+            if s != t:
+                what = f"the teacher's output '{mine.output}' has shape {list(t)}, the model's {list(s)}"
+                raise ZcError(f"{what}; give a teacher with the same outputs")
+        return {kind: self._term(kind, ours, theirs, feeds, batch) for kind in self.kinds}
+
+    def _term(
+        self, kind: str, ours: dict[str, Tensor], theirs: dict[str, Tensor], feeds: dict[str, Tensor], batch: Batch
+    ) -> Tensor:
+        match = self.match
+        if kind == "features":
+            return losses.features([ours[n] for n in match.hints], [theirs[n].detach() for n in match.hints])
+        if kind == "attention":
+            return losses.attention_maps([ours[n] for n in match.maps], [theirs[n].detach() for n in match.maps])
+        if kind == "labels":
+            head = match.heads[0][0]
+            return labelled(ours[head.value], axis_of(head, ours[head.value]), batch)
+        parts = []
+        for mine, other in match.heads:
+            s, t = ours[mine.value], theirs[other.value]
+            if kind == "jacobian":
+                inputs = [v for v in feeds.values() if v.requires_grad]
+                pick = t.detach().flatten(1).argmax(1)
+                with torch.enable_grad():
+                    slope = losses.input_gradient(t, pick, inputs, keep=False)
+                    own = losses.input_gradient(s, pick, inputs, keep=True)
+                parts.append(losses.jacobians(own, slope))
+            elif kind == "soft" or (kind == "auto" and mine.axis is not None):
+                parts.append(losses.soft_labels(s, t.detach(), axis_of(mine, s), self.temperature))
+            else:
+                parts.append(losses.squared_error(s, t.detach()))
+        return sum(parts[1:], parts[0]) / len(parts)
+
+
+def axis_of(head: Head, scores: Tensor) -> int:
+    """The axis of classes: as the graph says, else the second of a batch of vectors or maps."""
+    return head.axis if head.axis is not None else (1 if scores.dim() != 3 else -1)
+
+
+def labelled(scores: Tensor, axis: int, batch: Batch, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy with the class numbers of the batch, of mixed rows with those of both."""
+    labels = batch.labels
+    assert labels is not None
+    flat = scores.flatten(1) if scores.dim() > 2 and scores[0].numel() == scores.shape[axis] else scores
+    axis = 1 if flat is not scores else axis
+    if batch.mixed is None:
+        return losses.cross_entropy(flat, labels.long(), axis, smoothing)
+    other, share = batch.mixed
+    parts = (losses.row_entropy(flat, target.long(), axis, smoothing) for target in (labels, labels[other]))
+    own, others = parts
+    return (share * own + (1 - share) * others).mean()
+
+
+def _shapes(model: Model) -> dict[str, tuple[object, ...]]:
+    """Shapes of the float values of the main graph, where they are known."""
+    copy = model.copy()
+    infer_shapes(copy)
+    values: list[Value] = [t for node in copy.graph.nodes for t in node.outputs]
+    floats = (t for t in values if t.name and t.shape is not None and t.dtype is not None and t.dtype.kind == "f")
+    return {t.name: tuple(t.shape) for t in floats}
+
+
+def _fit(a: Sequence[object], b: Sequence[object]) -> bool:
+    return len(a) == len(b) and all(
+        x == y or not (isinstance(x, int) and isinstance(y, int)) for x, y in zip(a, b, strict=True)
+    )
+
+
+def _same_places(a: Sequence[object], b: Sequence[object]) -> bool:
+    """Equal but for the channels: the second axis, of three axes the last."""
+    channel = 2 if len(a) == 3 else 1
+    return len(a) == len(b) and all(x == y for i, (x, y) in enumerate(zip(a, b, strict=True)) if i not in (0, channel))
+
+
+def _hinted(model: Model) -> set[str]:
+    return {t.name for node in model.graph.nodes if node.op in _HINTS for t in node.outputs}
+
+
+def _spread(names: list[str]) -> list[str]:
+    """At most `MOST_HINTS` of them, evenly, the last among them."""
+    if len(names) <= MOST_HINTS:
+        return names
+    return [names[(i + 1) * len(names) // MOST_HINTS - 1] for i in range(MOST_HINTS)]
