@@ -42,7 +42,7 @@ def dequantize(lowering: Lowering, node: Node) -> None:
     source, out = node.inputs[0], node.outputs[0]
     codes = lowering.constant(source) if lowering.known(source) else None
     if codes is None:
-        lowering.values[id(out)] = lowering.values[id(source)]
+        _stand_for(lowering, node)
         return
     if attribute(node, "block_size", 0):
         lowering.arrays[id(out)] = _by_blocks(lowering, node, codes)
@@ -53,10 +53,30 @@ def dequantize(lowering: Lowering, node: Node) -> None:
     lowering.coded[id(out)] = (codes, quant)
 
 
+def _stand_for(lowering: Lowering, node: Node) -> None:
+    """Let the value behind DequantizeLinear stand for the codes; those of an input get their scale here."""
+    source, out = node.inputs[0], node.outputs[0]
+    value = lowering.values[id(source)]
+    kind, quant = _parameters(lowering, node, None)
+    if value.tensor.quant is None:
+        stored = np.dtype(source.dtype)
+        raw = quant if stored == kind else Quant(quant.scale, quant.zero + 128, quant.axis)
+        if quant.per_channel or stored.name not in CODES:
+            raise lowering.fail(f"codes of type {stored} with a scale for each channel at an input")
+        value.tensor.quant = raw
+        if stored != kind:
+            made = FlatTensor(lowering.take(f"{source.name}_codes"), value.tensor.shape, kind, quant)
+            lowering.op("QUANTIZE", [value.tensor], [made])
+            value = Value(made, value.layout)
+    lowering.values[id(out)] = value
+
+
 def quantize(lowering: Lowering, node: Node) -> None:
     """QuantizeLinear: nothing where what computed the value has put out these codes; else a QUANTIZE."""
     source, out = node.inputs[0], node.outputs[0]
     kind, quant = _parameters(lowering, node, None)
+    if quant.per_channel:
+        raise lowering.fail("a scale for each channel of a value computed at run time", "give it one scale")
     value = lowering.values.get(id(source))
     if value is not None and quant.same(value.tensor.quant) and value.tensor.dtype == kind:
         lowering.values[id(out)] = value
@@ -91,6 +111,8 @@ def _parameters(lowering: Lowering, node: Node, stored: np.dtype[Any] | None) ->
             "its scale or zero point is not constant", "quantise with constant scales (zc opt -p quantize)"
         )
     kind = stored or zero.dtype
+    if stored is None and kind.name not in CODES:
+        raise lowering.fail(f"codes of type {kind}", "quantise for this target (zc opt -p quantize --target tflite)")
     if stored is None and not has_zero and attribute(node, "output_dtype", 0):
         raise lowering.fail("its type of codes is given without a zero point", "give it a zero point")
     scale, zeros = scale.reshape(-1), zero.reshape(-1).astype(np.int64)
@@ -107,7 +129,8 @@ def _parameters(lowering: Lowering, node: Node, stored: np.dtype[Any] | None) ->
             "quantise for this target (zc opt -p quantize:activation_bits=16 --target tflite)",
         )
     rank = lowering.rank(node.inputs[0])
-    return kind, Quant(scale.astype(np.float32), zeros, int(attribute(node, "axis", 1)) % rank if rank else 0)
+    axis = int(attribute(node, "axis", 1)) % rank if scale.size > 1 else 0  # XNNPACK insists on 0 without channels
+    return kind, Quant(scale.astype(np.float32), zeros, axis)
 
 
 # ---- which nodes run on codes

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -40,21 +41,45 @@ def unary(code: str, lowering: Lowering, node: Node) -> None:
 
 
 def binary(code: str, lowering: Lowering, node: Node) -> None:
-    """One kernel on two values."""
+    """One kernel on two values; small integers are widened for it."""
     layout, both = operands(lowering, node.inputs, node.outputs[0])
-    _of_supported_type(lowering, code, both[0])
-    lowering.op(code, both, [lowering.out(node.outputs[0], layout)])
+    if code == "POW":
+        both[1] = _cast_to(lowering, both[1], both[0].dtype)
+    emit_wide(lowering, code, both, lowering.out(node.outputs[0], layout))
 
 
-_ARITHMETIC = {"ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "POW"}
+_WIDER = {"int8": "int32", "uint8": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64"}
+"""Types that kernels of arithmetic and comparisons lack, and the next that holds their numbers.
+
+What overflows wraps around in the cast back, as it would have in the narrow type.
+"""
+_NO_INT64 = frozenset({"POW", "BITWISE_XOR", "RIGHT_SHIFT", "DIV"})
 
 
-def _of_supported_type(lowering: Lowering, code: str, tensor: FlatTensor) -> None:
-    name = tensor.dtype.name
-    if code in _ARITHMETIC and tensor.quant is None and name not in {"float32", "int32", "int64"}:
-        raise lowering.fail(
-            f"it computes in {name}; {code} does in float32, int32 and int64", "cast its inputs to int32"
-        )
+def emit_wide(lowering: Lowering, code: str, many: list[FlatTensor], out: FlatTensor) -> None:
+    """Emit an operator on numbers of one type, in a wider one where the kernel does not have it."""
+    kind = many[0].dtype
+    wide = _WIDER.get(kind.name, kind.name)
+    if wide == "uint64" or (wide == "int64" and code in _NO_INT64):
+        raise lowering.fail(f"it computes in {kind}, which the kernels lack", "cast its inputs to int32")
+    if many[0].quant is not None or wide == kind.name:
+        lowering.op(code, many, [out])
+        return
+    many = [_cast_to(lowering, one, np.dtype(wide)) for one in many]
+    if out.dtype == np.bool_:
+        lowering.op(code, many, [out])
+        return
+    made = lowering.temporary(out.shape, wide)
+    lowering.op(code, many, [made])
+    lowering.op("CAST", [made], [out])
+
+
+def _cast_to(lowering: Lowering, tensor: FlatTensor, kind: np.dtype[Any]) -> FlatTensor:
+    if tensor.dtype == kind:
+        return tensor
+    if tensor.data is not None:
+        return lowering.array(tensor.data.astype(kind), tensor.name)
+    return lowering.apply("CAST", tensor, dtype=kind)
 
 
 def extreme(code: str, lowering: Lowering, node: Node) -> None:
@@ -63,7 +88,6 @@ def extreme(code: str, lowering: Lowering, node: Node) -> None:
     out = lowering.out(node.outputs[0], layout)
     if lowering.integer and out.quant is not None:
         many = [read_tied(lowering, t, layout, out.quant, out.dtype) for t in node.inputs]
-    _of_supported_type(lowering, code, many[0])
     _chain(lowering, code, many, out)
 
 
@@ -93,7 +117,7 @@ def _chain(lowering: Lowering, code: str, many: list[FlatTensor], out: FlatTenso
             for a, b in zip(_full(value, out), _full(other, out), strict=True)
         )
         made = out if i == len(many) else lowering.like(out, shape)
-        lowering.op(code, [value, other], [made])
+        emit_wide(lowering, code, [value, other], made)
         value = made
 
 
@@ -116,14 +140,13 @@ def clip(lowering: Lowering, node: Node) -> None:
     if not lowering.integer and pair in fused and source.dtype == np.float32 and low is not None:
         lowering.op(fused[pair], [source], [out])
         return
-    if source.dtype.name not in {"float32", "int8", "int16", "int32", "int64"}:
-        raise lowering.fail(f"it clips {source.dtype}", "cast its input to int32")
+
     value = source
     for code, limit, last in (("MAXIMUM", low, high is None), ("MINIMUM", high, True)):
         if limit is not None:
             made = out if last else lowering.like(out)
             limit.quant = source.quant
-            lowering.op(code, [value, limit], [made])
+            emit_wide(lowering, code, [value, limit], made)
             value = made
     if value is source:
         lowering.bind(node.outputs[0], source, layout)
@@ -217,10 +240,10 @@ def modulo(lowering: Lowering, node: Node) -> None:
     layout, both = operands(lowering, node.inputs, node.outputs[0])
     out = lowering.out(node.outputs[0], layout)
     if not attribute(node, "fmod", 0):
-        lowering.op("FLOOR_MOD", both, [out])
+        emit_wide(lowering, "FLOOR_MOD", both, out)
         return
-    if out.dtype.kind != "f":
-        raise lowering.fail("fmod=1 of integers")
+    if out.dtype.name not in {"float32", "int32"}:
+        raise lowering.fail(f"fmod=1 in {out.dtype}", "cast its inputs to int32")
     a, b = both
     size_a, size_b = lowering.apply("ABS", a), lowering.apply("ABS", b)
     rest = lowering.apply("FLOOR_MOD", size_a, size_b, shape=out.shape)
@@ -239,6 +262,10 @@ def same(lowering: Lowering, node: Node) -> None:
     data = node.inputs[0]
     if len(node.outputs) > 1 and node.outputs[1].name:
         raise lowering.fail("its second output, a mask")
+    mode = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
+    training = None if mode is None else lowering.constant(mode)
+    if mode is not None and (training is None or training.any()):
+        raise lowering.fail("training_mode")
     if lowering.known(data):
         values = lowering.constant(data)
         assert values is not None

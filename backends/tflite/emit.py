@@ -10,8 +10,8 @@ from zc.backends.tflite.flat import FlatGraph
 from zc.backends.tflite.flatbuffer import write
 from zc.backends.tflite.forms import Form, dynamic_weights, half_weights
 from zc.backends.tflite.legalise import find_shapes, legalise
-from zc.backends.tflite.litert import LAYOUTS
-from zc.backends.tflite.lower import Lowered, lower
+from zc.backends.tflite.litert import ENDS
+from zc.backends.tflite.lower import End, Lowered, lower
 from zc.backends.tflite.tidy import codes_at_ends, tidy
 from zc.errors import ZcError
 from zc.ir.model import Model
@@ -89,6 +89,13 @@ def bundle(parts: Mapping[str, Flat], metadata: Mapping[str, bytes] | None = Non
     """One file of several models, each under a signature of its own; equal weights are stored once."""
     for name, part in parts.items():
         part.graph.name = name
-    layouts = {name: part.lowered.inputs | part.lowered.outputs for name, part in parts.items()}
-    own = {LAYOUTS: json.dumps(layouts).encode(), "zc_version": __version__.encode()}
+    ends = {
+        name: {"inputs": _plainly(part.lowered.inputs), "outputs": _plainly(part.lowered.outputs)}
+        for name, part in parts.items()
+    }
+    own = {ENDS: json.dumps(ends).encode(), "zc_version": __version__.encode()}
     return write([part.graph for part in parts.values()], {**own, **(metadata or {})})
+
+
+def _plainly(ends: Mapping[str, End]) -> dict[str, dict[str, object]]:
+    return {name: {"layout": list(end.layout), "type": end.type} for name, end in ends.items()}

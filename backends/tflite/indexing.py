@@ -224,6 +224,10 @@ def resize(lowering: Lowering, node: Node) -> None:
         _nearest_by_index(lowering, node, layout, how)
         return
     moved = [i for i in range(len(old)) if old[i] != new[i]]
+    if any(old[i] >= 0 and abs(_scale(lowering, node, i) * old[i] - new[i]) > 1e-3 for i in moved):
+        raise lowering.fail(
+            "its scale does not give a whole number of positions", "state the size instead of the scale"
+        )
     if mode not in {"linear", "bilinear"} or attribute(node, "antialias", 0) or attribute(node, "exclude_outside", 0):
         raise lowering.fail(f"mode {mode} with what it asks for; RESIZE_BILINEAR is plain linear interpolation")
     if (
@@ -236,7 +240,9 @@ def resize(lowering: Lowering, node: Node) -> None:
         raise lowering.fail("pytorch_half_pixel to one position")
     source = lowering.read(data, channels_last(4))
     made = lowering.out(out, channels_last(4), source.quant)
-    size = lowering.integers(lowering.sizes(out)[2:])
+    if -1 in new[2:]:
+        raise lowering.open_size("to an open size")
+    size = lowering.integers(new[2:])
     lowering.op(
         "RESIZE_BILINEAR",
         [source, size],
@@ -303,6 +309,8 @@ def _scale(lowering: Lowering, node: Node, axis: int) -> float:
     position = 1 if node.op == "Upsample" or len(node.inputs) == 2 else 2
     if len(node.inputs) > position and node.inputs[position].name:
         scales = lowering.constant(node.inputs[position])
+        if scales is None:
+            raise lowering.fail("its scales are computed at run time", "make them an initializer")
         axes = attribute(node, "axes", list(range(lowering.rank(node.inputs[0]))))
         if scales is not None and scales.size:
             places = [a % lowering.rank(node.inputs[0]) for a in axes]

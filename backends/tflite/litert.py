@@ -12,8 +12,11 @@ from zc.backends.tflite.layout import Layout, between, plain
 from zc.errors import ZcError
 from zc.ir.graph import Array
 
-LAYOUTS = "zc_layouts"
-"""Name of the metadata that says in which order of ONNX's axes the ends of the file lie, by signature."""
+ENDS = "zc_ends"
+"""Name of the metadata that says, by signature, how inputs and outputs hold the values of the model.
+
+JSON with the order of ONNX's axes (`layout`) and the element type that the value has there (`type`).
+"""
 
 Kernels = Literal["xnnpack", "builtin", "reference"]
 _RESOLVERS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "reference": "BUILTIN_REF"}
@@ -54,7 +57,8 @@ class LiteRtRunner:
         if self.signature not in signatures:
             raise ZcError(f"no signature '{self.signature}' in the file; it has {', '.join(signatures)}")
         self._runner = self._interpreter.get_signature_runner(self.signature)
-        self.layouts = _layouts(data).get(self.signature, {})
+        ends = _ends(data).get(self.signature, {})
+        self._inputs, self._outputs = ends.get("inputs", {}), ends.get("outputs", {})
         self.inputs: dict[str, Any] = dict(self._runner.get_input_details())
         self.outputs: dict[str, Any] = dict(self._runner.get_output_details())
 
@@ -72,7 +76,7 @@ class LiteRtRunner:
         return [one["op_name"] for one in self._interpreter._get_ops_details()]
 
     def _given(self, name: str, detail: Any, array: Array) -> Array:
-        array = array.transpose(self._layout(name, array.ndim)) if array.ndim else array
+        array = array.transpose(_layout(self._inputs, name, array.ndim)) if array.ndim else array
         scale, zero = detail["quantization"]
         kind = np.dtype(detail["dtype"])
         if scale and array.dtype.kind == "f":
@@ -82,12 +86,13 @@ class LiteRtRunner:
 
     def _taken(self, name: str, detail: Any, array: Array) -> Array:
         scale, zero = detail["quantization"]
-        if scale:
+        if scale and "float" in self._outputs.get(name, {}).get("type", "float32"):
             array = ((array.astype(np.int32) - zero) * np.float32(scale)).astype(np.float32)
-        return array.transpose(between(self._layout(name, array.ndim), plain(array.ndim))) if array.ndim else array
+        return array.transpose(between(_layout(self._outputs, name, array.ndim), plain(array.ndim)))
 
-    def _layout(self, name: str, rank: int) -> Layout:
-        return tuple(self.layouts.get(name, plain(rank)))
+
+def _layout(ends: Mapping[str, Any], name: str, rank: int) -> Layout:
+    return tuple(ends.get(name, {}).get("layout", plain(rank)))
 
 
 def metadata(data: bytes) -> dict[str, bytes]:
@@ -103,9 +108,10 @@ def metadata(data: bytes) -> dict[str, bytes]:
     return found
 
 
-def _layouts(data: bytes) -> dict[str, dict[str, list[int]]]:
-    text = metadata(data).get(LAYOUTS)
-    return json.loads(text) if text else {}
+def _ends(data: bytes) -> dict[str, Any]:
+    text = metadata(data).get(ENDS)
+    found: dict[str, Any] = json.loads(text) if text else {}
+    return found
 
 
 def _reason(err: Exception) -> str:

@@ -1,11 +1,14 @@
 """Lowers a graph to the flat graph of a file, node after node."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
+
+import numpy as np
 
 from zc.backends.tflite.codes import on_codes
 from zc.backends.tflite.ends import input_layouts
-from zc.backends.tflite.flat import FlatGraph, FlatTensor
+from zc.backends.tflite.flat import FlatGraph, FlatTensor, Quant
 from zc.backends.tflite.layout import Layout, permuted, plain
 from zc.backends.tflite.lowering import Lowering, NoForm
 from zc.backends.tflite.table import RULES
@@ -15,11 +18,22 @@ from zc.ir.model import Model
 Refused = Callable[[NoForm], None]
 
 
-class Lowered:
-    """A flat graph, and in which layouts its ends hold the values."""
+@dataclass(frozen=True)
+class End:
+    """How an input or output of the file holds the value of the model."""
 
-    def __init__(self, flat: FlatGraph, inputs: dict[str, Layout], outputs: dict[str, Layout]) -> None:
-        self.flat, self.inputs, self.outputs = flat, inputs, outputs
+    layout: Layout
+    type: str
+    """Element type of the value in the model; where it is a float and the tensor is codes, they stand for it."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A flat graph, and how its ends hold the values."""
+
+    flat: FlatGraph
+    inputs: dict[str, End]
+    outputs: dict[str, End]
 
 
 def lower(model: Model, name: str, refused: Refused | None = None, keep_order: bool = False) -> Lowered:
@@ -34,20 +48,25 @@ def lower(model: Model, name: str, refused: Refused | None = None, keep_order: b
     graph = model.graph
     lowering = Lowering(graph, name)
     layouts = {} if keep_order else input_layouts(graph)
-    inputs: dict[str, Layout] = {}
+    inputs: dict[str, End] = {}
     for tensor in graph.inputs:
         if isinstance(tensor, Constant):
             continue
         layout = layouts.get(id(tensor)) or plain(lowering.rank(tensor))
         shape = permuted(lowering.shape(tensor), layout)
+        lowering.node = Node("Input", tensor.name)
         made = FlatTensor(lowering.take(tensor.name), shape, lowering.dtype(tensor))
         lowering.bind(tensor, made, layout)
-        lowering.flat.inputs[tensor.name], inputs[tensor.name] = made, layout
+        lowering.flat.inputs[tensor.name], inputs[tensor.name] = made, End(layout, _type(tensor))
     for node in graph.nodes:
         if node.op != "Constant":
             _lower_node(lowering, cast(Node, node), refused)
-    outputs = {t.name: _put_out(lowering, t, keep_order) for t in graph.outputs}
+    outputs = {t.name: End(_put_out(lowering, t, keep_order), _type(t)) for t in graph.outputs}
     return Lowered(lowering.flat, inputs, outputs)
+
+
+def _type(tensor: Tensor) -> str:
+    return np.dtype(tensor.dtype or np.float32).name
 
 
 def _lower_node(lowering: Lowering, node: Node, refused: Refused | None) -> None:
@@ -80,6 +99,11 @@ def _put_out(lowering: Lowering, tensor: Tensor, keep_order: bool) -> Layout:
     else:
         layout = plain(lowering.rank(tensor)) if keep_order else lowering.settled(tensor).layout
         source = lowering.read(tensor, layout)
+    if _type(tensor) == "uint8" and source.dtype == np.int8 and source.quant is not None:
+        codes = Quant(source.quant.scale, source.quant.zero + 128, source.quant.axis)
+        made = FlatTensor(lowering.take(f"{tensor.name}_codes"), source.shape, np.dtype(np.uint8), codes)
+        lowering.op("QUANTIZE", [source], [made])
+        source = made
     taken = source.constant or any(
         source is t for t in (*lowering.flat.inputs.values(), *lowering.flat.outputs.values())
     )

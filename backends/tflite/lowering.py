@@ -19,6 +19,9 @@ from zc.ir.graph import Array, Graph, Node, Tensor, describe, fixed_value
 FLOATS = frozenset({"float16", "bfloat16", "float64"})
 """Types whose values become float32: LiteRT's kernels have no others."""
 
+TYPES = frozenset({"float32", "bool", *("int8", "int16", "int32", "int64"), *("uint8", "uint16", "uint32", "uint64")})
+"""Types that values may have in the file."""
+
 
 class NoForm(ZcError):  # noqa: N818
     """A node that has no form in the file, and what to do."""
@@ -122,7 +125,11 @@ class Lowering:
         """Element type in the file."""
         values = self.constant(tensor)
         kind = values.dtype if values is not None else np.dtype(tensor.dtype or np.float32)
-        return np.dtype(np.float32) if kind.name in FLOATS else kind
+        if kind.name in FLOATS:
+            return np.dtype(np.float32)
+        if kind.name not in TYPES:
+            raise self.fail(f"'{tensor.name}' is of type {kind}, which LiteRT's kernels lack", "cast it to float32")
+        return kind
 
     def layout(self, tensor: Tensor) -> Layout:
         """The layout in which a value lies; ONNX's own for constants."""

@@ -129,7 +129,14 @@ def space_to_depth(lowering: Lowering, node: Node) -> None:
     """SpaceToDepth."""
     source = lowering.read(node.inputs[0], channels_last(4))
     made = lowering.out(node.outputs[0], channels_last(4), source.quant)
-    lowering.op("SPACE_TO_DEPTH", [source], [made], blockSize=int(attribute(node, "blocksize", 1)))
+    block = int(attribute(node, "blocksize", 1))
+    if attribute(node, "mode", "DCR") == "DCR":
+        lowering.op("SPACE_TO_DEPTH", [source], [made], blockSize=block)
+        return
+    raw = lowering.like(made)
+    lowering.op("SPACE_TO_DEPTH", [source], [raw], blockSize=block)
+    order = np.arange(made.shape[3]).reshape(block**2, -1).T.reshape(-1)
+    lowering.op("GATHER", [raw, lowering.integers(order.tolist())], [made], axis=3)
 
 
 def expand(lowering: Lowering, node: Node) -> None:

@@ -96,12 +96,20 @@ def _vector(lowering: Lowering, values: Array, along: tuple[int, ...]) -> FlatTe
 
 def standardised(lowering: Lowering, source: FlatTensor, places: list[int], epsilon: float) -> FlatTensor:
     """(x - mean) / sqrt(variance + epsilon) along dimensions of a tensor."""
+    return statistics(lowering, source, places, epsilon)[0]
+
+
+def statistics(
+    lowering: Lowering, source: FlatTensor, places: list[int], epsilon: float
+) -> tuple[FlatTensor, FlatTensor, FlatTensor]:
+    """The same, with the mean and one over the deviation."""
     axes = lowering.integers(places)
     kept = tuple(1 if i in places else d for i, d in enumerate(source.shape))
     mean = lowering.apply("MEAN", source, axes, shape=kept, keepDims=True)
     centred = lowering.apply("SUB", source, mean)
     variance = lowering.apply("MEAN", lowering.apply("MUL", centred, centred), axes, shape=kept, keepDims=True)
-    return lowering.apply("MUL", centred, _inverse_root(lowering, variance, epsilon))
+    inverse = _inverse_root(lowering, variance, epsilon)
+    return lowering.apply("MUL", centred, inverse), mean, inverse
 
 
 def _inverse_root(lowering: Lowering, variance: FlatTensor, epsilon: float) -> FlatTensor:
@@ -111,14 +119,16 @@ def _inverse_root(lowering: Lowering, variance: FlatTensor, epsilon: float) -> F
 
 def layer_norm(lowering: Lowering, node: Node) -> None:
     """LayerNormalization, written out."""
-    if any(t.name for t in node.outputs[1:]):
-        raise lowering.fail("it puts out mean and deviation")
     data = node.inputs[0]
     rank = lowering.rank(data)
     first = int(attribute(node, "axis", -1)) % rank
     layout = _tail_last(lowering.layout(data), first)
     source = lowering.read(data, layout)
-    made = standardised(lowering, source, list(range(first, rank)), float(attribute(node, "epsilon", 1e-5)))
+    epsilon = float(attribute(node, "epsilon", 1e-5))
+    made, *moments = statistics(lowering, source, list(range(first, rank)), epsilon)
+    for tensor, moment in zip(node.outputs[1:], moments, strict=False):
+        if tensor.name:
+            lowering.bind(tensor, moment, layout)
     for code, tensor in zip(("MUL", "ADD"), node.inputs[1:3], strict=False):
         if tensor.name:
             made = lowering.apply(code, made, lowering.read(tensor))

@@ -47,7 +47,9 @@ def reduce(code: str, lowering: Lowering, node: Node) -> None:
     axes = axes_of(lowering, node)
     layout = lowering.layout(data)
     source = lowering.read(data, layout)
-    if source.dtype.name not in {"float32", "int32", "int64", "int8", "int16", "uint8"}:
+    if source.dtype == np.bool_ and code in {"REDUCE_MAX", "REDUCE_MIN"}:
+        code = {"REDUCE_MAX": "REDUCE_ANY", "REDUCE_MIN": "REDUCE_ALL"}[code]
+    elif source.dtype.name not in {"float32", "int32", "int64", "int8", "int16", "uint8"}:
         raise lowering.fail(f"a reduction of {source.dtype}", "cast its input to int32")
     if axes is None:
         lowering.bind(node.outputs[0], source, layout)
@@ -117,16 +119,19 @@ def over_space(code: str, lowering: Lowering, node: Node) -> None:
 
 
 def arg_extreme(code: str, lowering: Lowering, node: Node) -> None:
-    """ArgMax and ArgMin: of equals the first."""
+    """ArgMax and ArgMin: of equals the first; the last is the first from behind."""
     data, out = node.inputs[0], node.outputs[0]
-    if attribute(node, "select_last_index", 0):
-        raise lowering.fail("select_last_index; the kernel takes the first of equals")
+    last = bool(attribute(node, "select_last_index", 0))
     axis = int(attribute(node, "axis", 0)) % lowering.rank(data)
     layout = lowering.layout(data)
     source = lowering.read(data, layout)
     shape = tuple(d for i, d in enumerate(source.shape) if layout[i] != axis)
     place = lowering.integers([layout.index(axis)])
+    if last:
+        source = lowering.apply("REVERSE_V2", source, place)
     made = lowering.apply(code, source, place, shape=shape, dtype=np.int64, outputType="INT64")
+    if last:
+        made = lowering.apply("SUB", lowering.array(np.array(lowering.sizes(data)[axis] - 1)), made, shape=shape)
     if attribute(node, "keepdims", 1):
         made = lowering.reshape(made, permuted(lowering.shape(out), layout))
         lowering.bind(out, made, layout)

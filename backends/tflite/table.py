@@ -2,6 +2,7 @@
 
 from zc.backends.tflite import (
     codes,
+    composed,
     convolutions,
     elementwise,
     indexing,
@@ -10,6 +11,7 @@ from zc.backends.tflite import (
     pools,
     products,
     reductions,
+    shapes,
 )
 from zc.backends.tflite.elementwise import Rule
 
@@ -20,9 +22,11 @@ RULES: dict[str, Rule] = {
     **pools.RULES,
     **products.RULES,
     **elementwise.RULES,
+    **composed.RULES,
     **movement.RULES,
     **indexing.RULES,
     **reductions.RULES,
     **normalisation.RULES,
+    **shapes.RULES,
 }
 """Every operator that has a form in the file."""

@@ -46,6 +46,8 @@ class Tailor(Pass):
         """Rewrite in place; without samples only masks that are constant are bounded."""
         feeds = sample_feeds(ctx)
         result = recognise(model, ctx, bold=False, feed=feeds[0] if feeds else None)
+        if not (ctx.target.slow_subnormals or ctx.target.slow_fusions):
+            return result
         before = model.copy()
         suit(model, ctx.target, masked(model, ctx.target, feeds), result)
         lost = _fused(before) - _fused(model)
