@@ -70,6 +70,14 @@ class Steps:
             values.update(runner.run(values))
         self.forget(keep)
 
+    def expect(self, tensor: Tensor) -> None:
+        """Hold a value, once it is there, until it is released as often as it was expected."""
+        self._readers[id(tensor)] = self._readers.get(id(tensor), 0) + 1
+
+    def release(self, tensor: Tensor) -> None:
+        """The counterpart of `expect`."""
+        self._readers[id(tensor)] -= 1
+
     def forget(self, keep: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         """Drop values that no node still reads, but for those with an id in `keep`."""
         for key, tensor in list(self._known.items()):

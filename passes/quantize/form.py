@@ -35,3 +35,5 @@ class Form:
     """How the codes of weights are chosen: each by itself, or for what the layer says with all of them."""
     equalize: bool = False
     """Move factors from channel to channel across layers before ranges are taken."""
+    smooth: bool = False
+    """Move outliers of what matrix products read into their weights before."""

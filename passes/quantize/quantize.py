@@ -81,6 +81,10 @@ class Quantize(Pass):
     equalize: bool | Literal["auto"] = "auto"
     """Move factors across layers first, so that no channel is lost in the range of another. auto: if it leaves less
     error at the outputs on rows held back."""
+    smooth: bool | Literal["auto"] = False
+    """Move outliers of what matrix products read into their weights first, with a Mul in front of a product where that
+    halves its error. auto: as for equalize; it takes rows that show all that the model will ever read, as outliers
+    that no row shows cost more then."""
     float_if_faster: bool = True
     """Leave in float what the target's cost table says takes longer in integers, conversions included."""
     guard: bool = True
@@ -128,7 +132,7 @@ class Quantize(Pass):
         tell_trials(result, trials)
         tell_free(result, workshop.free)
         form = chosen.form
-        choice = (workshop.equalised if form.equalize else workshop).ranging.choices.get(form.activations)
+        choice = workshop.variant(form).ranging.choices.get(form.activations)
         tell_ranges(result, choice)
         tell_cache(result, workshop)
         told = self._settled(form, choice)
@@ -146,7 +150,7 @@ class Quantize(Pass):
         if trial.left.nodes:
             result.chose = self._chosen(model, workshop, trial, told)
         model.take(built.model)
-        ctx.float_model = (workshop.equalised if form.equalize else workshop).model
+        ctx.float_model = workshop.variant(form).model
         result.changed = True
         return result
 
@@ -222,16 +226,28 @@ class Quantize(Pass):
             "static" if self.activations == "auto" else self.activations,
             "nearest" if self.rounding == "auto" else self.rounding,
             self.equalize is True,
+            self.smooth is True,
         )
 
     def _open(self) -> dict[str, tuple[object, ...]]:
         """The options that say auto, and what they may become."""
-        values: dict[str, tuple[object, ...]] = {"rounding": ("nearest", "second-order"), "equalize": (False, True)}
+        values: dict[str, tuple[object, ...]] = {
+            "rounding": ("nearest", "second-order"),
+            "smooth": (False, True),
+            "equalize": (False, True),
+        }
         return {name: choices for name, choices in values.items() if getattr(self, name) == "auto"}
 
     def _settled(self, form: Form, choice: Choice | None) -> "Quantize":
         """These options, with what was chosen where they left it open. choice: of the rule for ranges."""
-        settled = replace(self, cache="", activations=form.activations, rounding=form.rounding, equalize=form.equalize)
+        settled = replace(
+            self,
+            cache="",
+            activations=form.activations,
+            rounding=form.rounding,
+            equalize=form.equalize,
+            smooth=form.smooth,
+        )
         if choice is None:
             return settled
         rule = choice.rule

@@ -19,7 +19,10 @@ VISIBLE = 0.97
 """A change is worth it if it leaves at most this share of the error."""
 
 ENOUGH = 1e-3
-"""Noise at the outputs with which nothing behind the first option is tried: 30 dB."""
+"""Noise at the outputs with which only what is in `ALWAYS` is tried: 30 dB."""
+
+ALWAYS = frozenset({"rounding"})
+"""Options that are tried in any case: they change neither the float model nor what runs."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,10 @@ def choose(
     best = workshop.build(form, keep_float)
     least = noise_of(workshop.reference.by_output(best.model))
     trials = [Trial("", least)]
-    for number, (option, values) in enumerate(open_options.items()):
+    for option, values in open_options.items():
         for value in values[1:]:
             text = f"{option}={value}".lower()
-            if number and least <= ENOUGH:
+            if option not in ALWAYS and least <= ENOUGH:
                 trials.append(Trial(text, least, f"not tried, {decibels(least):.1f} dB at the outputs are enough"))
                 continue
             try:

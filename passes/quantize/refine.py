@@ -108,6 +108,8 @@ class _Sweep:
         feeds, done.rows = hold(original, [self.values[c.float_name] for c in coded], samples)
         self.masks = [padding_of(feed) for feed in feeds]
         self.first, self.second = Steps(original, feeds, ctx.threads), Steps(model, feeds, ctx.threads)
+        for one in coded:  # several products may read a value whose codes are made at run time, once
+            self.second.expect(what_is_read(one.node))
         self.turn = 0
 
     def advance(self, one: Coded | Kept) -> None:
@@ -116,6 +118,7 @@ class _Sweep:
         layer = self.layers.get(one.float_name)
         self.first.advance([self.values[one.float_name], *([layer.source] if layer else [])])
         self.second.advance([what_is_read(one.node)])
+        self.second.release(what_is_read(one.node))
 
     def round(self, one: Coded, free: bool, damping: float) -> None:
         """Choose the codes of the layer's weight. free: will its bias make up for means?"""

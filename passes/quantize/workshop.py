@@ -35,6 +35,7 @@ from zc.passes.quantize.ranging import Ranging
 from zc.passes.quantize.refine import Refined, refine
 from zc.passes.quantize.scheme import Scale
 from zc.passes.quantize.sketch import Sketch
+from zc.passes.quantize.smooth import smooth
 from zc.passes.quantize.weights import Coded, WeightForm
 from zc.passes.quantize.write import write
 from zc.passes.tailor.idioms import recognise
@@ -164,10 +165,28 @@ class Workshop:
             raise ZcError("no value would gain from it")
         return other
 
+    @cached_property
+    def smoothed(self) -> "Workshop":
+        """The workshop of the same model with outliers moved into weights. ZcError where none can, or would help."""
+        if self.free is not None:
+            raise ZcError("without samples nothing shows what it would change")
+        other = Workshop(self.model, self.ctx, self.overrides, self.cache)
+        plan = smooth(other.model, self.split.fit, self.ctx, insert=True, per_channel=self.ctx.target.per_channel)
+        if all(one.alpha is None for one in plan.choices):
+            raise ZcError("no value would gain from it")
+        other._settle()
+        return other
+
+    def variant(self, form: Form) -> "Workshop":
+        """The workshop whose float model a form is made of."""
+        one = self.smoothed if form.smooth else self
+        return one.equalised if form.equalize else one
+
     def build(self, form: Form, keep_float: KeepFloat = all_allowed) -> Built:
         """A quantised copy. ZcError when a value of the main graph is never finite."""
-        if form.equalize:
-            return replace(self.equalised.build(replace(form, equalize=False), keep_float), form=form)
+        if form.equalize or form.smooth:
+            plain = replace(form, equalize=False, smooth=False)
+            return replace(self.variant(form).build(plain, keep_float), form=form)
         model, told = self.model.copy(), PassResult(True)
         places = self.places(keep_float, model, form.activation_bits)
         if form.activations == "dynamic":

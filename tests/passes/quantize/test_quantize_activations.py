@@ -99,3 +99,17 @@ def test_dynamic_products_are_rounded_and_corrected_like_others(quantize: Quanti
     assert best.result.stats["biases_corrected"] == 1
     errors = [sqnr(q.outputs()[0]["y"], q.outputs()[1]["y"]) for q in (plain, best)]
     assert errors[1] > errors[0]
+
+
+def test_products_that_share_codes_made_at_run_time_are_rounded_together(quantize: Quantise) -> None:
+    text = """ g (float[N,6,32] x) => (float[N,6,32] y)
+    <float[32] s, float[32,32] w, float[32,32] v, float[32,32] u, float[32] b, float[32] c, float[32] d> {
+        n = LayerNormalization (x, s)
+        p = MatMul (n, w)  pb = Add (p, b)
+        q = MatMul (n, v)  qc = Add (q, c)
+        r = MatMul (n, u)  rd = Add (r, d)
+        h = Mul (pb, qc)  y = Add (h, rd)
+    }"""
+    q = quantize(HEAD + text, activations="dynamic", rounding="second-order")
+    assert q.ops().count("DynamicQuantizeLinear") == 1
+    assert q.result.stats["weights_rounded"] == 3

@@ -287,6 +287,21 @@ def test_a_mul_is_put_in_only_where_it_is_asked_for_and_pays() -> None:
     assert len(even.graph.nodes) == nodes
 
 
+def test_quantize_smooths_where_it_is_let_and_pays() -> None:
+    spike = np.ones(32, np.float32)
+    spike[[3, 11]] = 40
+    model = fill(HEAD + GELU)
+    times(model, "w", spike)
+    times(model, "v", 1 / spike[:, None])
+    done = model.copy()
+    result = replace(PLAIN, smooth="auto").run(done, context(model))
+    assert result.chose == replace(PLAIN, smooth=True, activations=result.chose.activations)
+    want, got = (next(iter(Runner(m).run(normal(model)).values())) for m in (model, done))
+    assert sqnr(got, want) > int8_sqnr(model) + 6
+    even = fill(HEAD + GELU)
+    assert replace(PLAIN, smooth="auto").run(even, context(even)).chose.smooth is False
+
+
 def test_smooth_as_a_function() -> None:
     model = fill(HEAD + NORM)
     ctx = context(model)
