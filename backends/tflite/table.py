@@ -10,6 +10,7 @@ from zc.backends.tflite import (
     normalisation,
     pools,
     products,
+    recurrent,
     reductions,
     shapes,
 )
@@ -25,6 +26,7 @@ RULES: dict[str, Rule] = {
     **composed.RULES,
     **movement.RULES,
     **indexing.RULES,
+    **recurrent.RULES,
     **reductions.RULES,
     **normalisation.RULES,
     **shapes.RULES,

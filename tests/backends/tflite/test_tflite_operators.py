@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from zc.backends.tflite.legalise import legalise
@@ -121,3 +122,25 @@ def test_open_sizes_are_told_with_what_to_do() -> None:
     infer_shapes(model)
     with pytest.raises(NoForm, match=r"a reshape to \[\?, \?, 2, 3\], of which more than one size is open; give the"):
         lower(model, "main")
+
+
+RECURRENT = {
+    "LSTM": ('<hidden_size=3, direction="bidirectional">', 12, 2, "y, h, c"),
+    "GRU": ("<hidden_size=3, linear_before_reset=1>", 9, 1, "y, h"),
+    "RNN": ('<hidden_size=3, direction="reverse">', 3, 1, "y, h"),
+}
+
+
+@pytest.mark.parametrize("op", RECURRENT)
+def test_recurrent_layers_are_written_out_and_keep_no_state(emitted: Emitted, op: str) -> None:
+    attributes, rows, directions, outs = RECURRENT[op]
+    ends = ", ".join(f"float[{'5,' * (name == 'y')}{directions},N,3] {name}" for name in outs.split(", "))
+    d, nodes = directions, f"{outs} = {op} {attributes} (x, w, r, b)"
+    model = from_text(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[5,N,4] x, float[{d},{rows},4] w, float[{d},{rows},3] r, float[{d},{2 * rows}] b)
+          => ({ends}) {{ {nodes} }}""")
+    rng = np.random.default_rng(0)
+    for tensor in list(model.graph.inputs)[1:]:
+        model.graph.inputs.remove(tensor)
+        tensor.to_constant(rng.normal(size=tensor.shape).astype(np.float32))
+    emitted(model)
