@@ -37,3 +37,5 @@ class Form:
     """Move factors from channel to channel across layers before ranges are taken."""
     smooth: bool = False
     """Move outliers of what matrix products read into their weights before."""
+    wide: frozenset[str] = frozenset()
+    """Names of nodes whose weights have 8 bits all the same."""

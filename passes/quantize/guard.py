@@ -3,12 +3,13 @@
 A quantised model is compared with the float model on rows held back. Then:
 
 1. layers that make much of the noise at the outputs and take little time stay float (`mixed`, price 1);
-2. if the outputs do not agree as is demanded, more layers stay float, those first whose noise is dearest for their
-   time, as few as will do. Every model on the way is built and measured; nothing is extrapolated.
+2. if the outputs do not agree as is demanded and weights have fewer than 8 bits, those of the worst layers get 8;
+3. if they still do not, more layers stay float, those first whose noise is dearest for their time, as few as will do.
+   Every model on the way is built and measured; nothing is extrapolated.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from zc.errors import GateMissed
 from zc.measure.agreement import Agreement, Reference, telling
@@ -29,6 +30,8 @@ LEAST_WORTH = 0.03
 """Share of the float model's time that all noise must be worth before layers are looked at one by one (30 dB)."""
 LEAST_GAIN = 0.1
 """Share of the noise that must go for a bargain."""
+WIDEST = 8
+"""Bits of weights."""
 MOST_BUILDS = 9
 """Models that are built in search of one that holds."""
 _NAMED = 5
@@ -91,6 +94,11 @@ class Guard:
     def best(self, result: PassResult) -> Trial:
         """The model to hand over; what was done for it is told. GateMissed when none holds a hard demand."""
         trial = self._first = self._try(Choice())
+        if self.form.weight_bits < WIDEST:
+            why = self._lacks(trial)
+            if why is None:
+                return trial
+            trial = self._first = self._widen(trial, why, result)
         timed = self.demand.fast and self.workshop.ctx.target.costs is not None
         if self.demand.guard and timed and worth(trial.noise) >= LEAST_WORTH:
             trial = self._bargain(trial, result)
@@ -146,26 +154,54 @@ class Guard:
                 return self.verdict.line
         return None
 
+    def _widen(self, narrow: Trial, why: str, result: PassResult) -> Trial:
+        """The model with the fewest layers that have weights of 8 bits that holds, else with all of them."""
+        layers, plain, bits = self.market.layers, self.form, self.form.weight_bits
+        forms = [
+            replace(plain, wide=frozenset(name for one in layers[: n + 1] for name in one.names))
+            for n in range(len(layers))
+        ]
+
+        def attempt(place: int) -> Trial:
+            self.form = forms[place]
+            return self._try(Choice())
+
+        found, self._market = self._first_that_holds(len(forms) - 1, attempt), None
+        if found is not None:
+            self.form = found.built.form
+            count = next(n for n, one in enumerate(forms) if one == self.form) + 1
+            what = _listed(Choice(tuple(layers[:count])))
+            result.warn("guard", f"{why}; it holds with weights of {WIDEST} bits in {what}")
+            return found
+        result.warn("guard", f"{why} with weights of {bits} bits; all have {WIDEST}")
+        self.form = replace(plain, weight_bits=WIDEST)
+        return self._try(Choice())
+
     def _search(self, start: Trial, why: str, result: PassResult) -> Trial:
-        """The model with the fewest layers in float that holds: the price doubles until one does, then is narrowed."""
+        """The model with the fewest layers in float that holds."""
         choices = self.market.dearer(start.left)
-        low, high, step = -1, len(choices), 1
-        best: Trial | None = None
-        for _ in range(MOST_BUILDS):
-            if high - low <= 1:
-                break
-            place = min(low + step, high - 1) if best is None else (low + high) // 2
-            trial = self._try(choices[place])
-            if self._lacks(trial) is None:
-                best, high = trial, place
-            else:
-                low, step = place, 2 * step
+        best = self._first_that_holds(len(choices), lambda place: self._try(choices[place]))
         if best is None or (best.empty and self.demand.hard):
             raise GateMissed(self._missed(why))
         if best.empty:
             result.warn("guard", f"nothing is quantised: {why}, and no layer can be in integers without that")
         else:
             result.warn("guard", f"{why}; it holds with {_listed(best.left)} in float")
+        return best
+
+    def _first_that_holds(self, count: int, attempt: Callable[[int], Trial]) -> Trial | None:
+        """The first of trials in a row, from poor to good, that holds, or one not far behind."""
+        low, high, step = -1, count, 1
+        best: Trial | None = None
+        for _ in range(MOST_BUILDS):
+            if high - low <= 1:
+                break
+            place = min(low + step, high - 1) if best is None else (low + high) // 2
+            trial = attempt(place)
+            if self._lacks(trial) is None:
+                best, high = trial, place
+            else:
+                low, step = place, 2 * step
         return best
 
     def _missed(self, why: str) -> str:

@@ -147,7 +147,7 @@ class Quantize(Pass):
         tell_error(result, trial.found)
         result.stats = {**figures(built, unfused), **self._agreement(workshop, built)}
         result.stats |= {"bytes_before": model.nbytes(), "bytes_after": built.model.nbytes()}
-        if trial.left.nodes:
+        if trial.left.nodes or built.form != form:
             result.chose = self._chosen(model, workshop, trial, told)
         model.take(built.model)
         ctx.float_model = workshop.variant(form).model
@@ -163,12 +163,14 @@ class Quantize(Pass):
 
     def _chosen(self, model: Model, workshop: Workshop, trial: Guarded, chosen: "Quantize") -> "Quantize":
         """The options that give the same without a search."""
-        same = replace(chosen, guard=False, max_drop=None, float_if_faster=False)
+        form = trial.built.form
+        same = replace(chosen, weight_bits=form.weight_bits, guard=False, max_drop=None, float_if_faster=False)
         named = self._asked(model)
         known = {describe(n) for scope in model.scopes() for n in scope.nodes}
         nodes = [cast(Node, n) for one in regions(workshop.model) for n in one.graph.nodes if describe(n) in known]
         left = dict.fromkeys(as_pattern(describe(n)) for n in nodes if trial.keep_float(n) and not named(n))
-        return replace(same, skip=(*self.skip, *left))
+        wide = sorted(f"{as_pattern(where)} weight_bits=8" for where in form.wide)
+        return replace(same, skip=(*self.skip, *left), overrides=(*self.overrides, *wide))
 
     def prepare(self, model: Model, ctx: Context, result: PassResult) -> tuple[Workshop, KeepFloat, int] | None:
         """What is to be built from, what stays float, and how many layers do because the target would run them so.

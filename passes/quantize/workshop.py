@@ -213,6 +213,7 @@ class Workshop:
         """The forms of the nodes that have one of their own, by their name."""
         nodes = [n for one in places for n in (*(s.node for s in (*one.sites, *one.dynamic)), *one.lookups)]
         own = {describe(node): self.overrides.form(node, form) for node in nodes}
+        own |= {where: replace(one, weight_bits=8) for where, one in own.items() if where in form.wide}
         return {where: one for where, one in own.items() if one != form}
 
     def _weight_form(self, form: Form, corrected: bool) -> WeightForm:

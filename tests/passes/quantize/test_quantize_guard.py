@@ -104,6 +104,23 @@ def test_what_was_chosen_is_a_pass_that_does_the_same(graph, run):
     assert repeated.chose is None
 
 
+def test_layers_that_too_few_bits_would_spoil_get_eight(graph, run):
+    def codes(model: Model) -> list[int]:
+        return sorted(
+            int(np.abs(c.values.astype(int)).max())
+            for c in model.constants()
+            if c.name[0] == "w" and c.name.endswith("_q")
+        )
+
+    model, result = run(NET, weight_bits=3)
+    assert any("it holds with weights of 8 bits in 2 layers (" in n.what for n in result.notes if n.kind == "warning")
+    assert codes(model) == [3, 127, 127]
+    assert [text.split()[1:] for text in result.chose.overrides] == [["weight_bits=8"]] * 2
+    again = graph(NET)
+    result.chose.run(again, Context(PLAIN, samples_of(again, rows(again)), threads=1))
+    assert again.weights_digest() == model.weights_digest()
+
+
 def test_a_drop_that_is_allowed_is_held(graph, run):
     loose, result = run(NET, method="minmax", per_channel=False)
     share = float(result.stats["agreement"])
