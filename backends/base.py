@@ -67,6 +67,18 @@ class Engine(Protocol):
         """All outputs of one feed, by the names of the source model, in its layout and, dequantised, in float."""
 
 
+@dataclass(frozen=True)
+class NamedEngine:
+    """An engine under a name, as measures want it."""
+
+    name: str
+    engine: Engine
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """See `Engine`."""
+        return self.engine.run(feeds)
+
+
 class NotHere(ZcError):  # noqa: N818
     """An artifact does not run on this machine; the message says why."""
 
@@ -94,6 +106,11 @@ class Backend(ABC):
     def legalise(self, model: Model) -> str:
         """Pipeline text of the passes that a model needs before it can be written for this place; may be empty."""
         return ""
+
+    @property
+    def here(self) -> bool:
+        """Is onnxruntime on this machine such a place, so that the time of an .onnx says something?"""
+        return False
 
     @property
     def proof(self) -> Verify:

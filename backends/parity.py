@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from zc.backends.base import Artifact, Backend, Engine, NotHere, deliver
+from zc.backends.base import Artifact, Backend, NamedEngine, NotHere, deliver
 from zc.backends.qdq import dequantised, maker, scale_of
 from zc.data import Samples
 from zc.errors import ZcError
-from zc.execute import Feeds, Runner, Runs
-from zc.ir.graph import Array
+from zc.execute import Runner, Runs
 from zc.ir.model import Model
 from zc.measure.evaluate import Difference, Score, evaluate_all
 from zc.measure.latency import Latency, bench
@@ -63,25 +62,13 @@ class Place:
 
 
 @dataclass(frozen=True)
-class _Named:
-    """A session under the name of its place."""
-
-    name: str
-    engine: Engine
-
-    def run(self, feeds: Feeds) -> dict[str, Array]:
-        """See `Engine`."""
-        return self.engine.run(feeds)
-
-
-@dataclass(frozen=True)
 class _Deployed:
     backend: Backend
     pipeline: str
     model: Model
     """As the pipeline left it."""
     artifact: Artifact
-    engine: _Named
+    engine: NamedEngine
     here: bool
     """Is this machine the place?"""
 
@@ -157,9 +144,11 @@ def _deploy(
     suffix = (*backend.suffixes, ".onnx")[0]
     artifact, _ = deliver(backend, made, folder / f"{Path(model.name).stem}-{backend.name}{suffix}", ctx)
     try:
-        return _Deployed(backend, pipeline, handed, artifact, _Named("here", backend.engine(artifact.path, 1)), True)
+        return _Deployed(
+            backend, pipeline, handed, artifact, NamedEngine("here", backend.engine(artifact.path, 1)), True
+        )
     except NotHere:
-        engine = _Named("predicted", backend.stand_in(artifact.path, 1))
+        engine = NamedEngine("predicted", backend.stand_in(artifact.path, 1))
         return _Deployed(backend, pipeline, handed, artifact, engine, False)
 
 

@@ -21,6 +21,7 @@ BUILTIN: dict[str, str] = {
     "round": "zc.passes.quantize.round",
     "bias-correct": "zc.passes.quantize.bias_correct",
     "quantize-dynamic": "zc.passes.quantize.quantize_dynamic",
+    "float8": "zc.passes.quantize.float8",
     "fp16": "zc.passes.precision.fp16",
     "bf16": "zc.passes.precision.bf16",
     "distill": "zc.passes.recover.distill",

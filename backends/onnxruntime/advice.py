@@ -9,6 +9,7 @@ from zc.backends.qdq import codes_type, dequantised, quantisers, scale_of
 from zc.backends.rules import Found, Rule, at_nodes
 from zc.ir.graph import Constant, Node, describe, fixed_value
 from zc.ir.model import Model
+from zc.pipeline.base import Note
 from zc.target import Target
 
 _GUIDE = "onnxruntime documentation, 'Quantize ONNX models'"
@@ -24,6 +25,14 @@ def session_wishes(model: Model, target: Target) -> dict[str, str]:
     if target.slow_subnormals and any(_subnormal(c) for c in model.constants()):
         wishes["session.set_denormal_as_zero"] = "1"
     return wishes
+
+
+def wishes_told(name: str, wishes: dict[str, str]) -> tuple[Note, ...]:
+    """How to ask for them, a note each."""
+    return tuple(
+        Note("info", name, f"its session wants SessionOptions.add_session_config_entry({key!r}, {value!r})")
+        for key, value in wishes.items()
+    )
 
 
 def _subnormal(constant: Constant) -> bool:

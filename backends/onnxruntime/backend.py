@@ -12,14 +12,15 @@ from typing import ClassVar, Literal
 
 from zc.backends.base import Artifact, Backend, Engine, NotHere, Prediction
 from zc.backends.onnxruntime import arm, cpu, cuda
-from zc.backends.onnxruntime.advice import RULES, X86_RULES, session_wishes
+from zc.backends.onnxruntime.advice import RULES, X86_RULES, session_wishes, wishes_told
 from zc.backends.onnxruntime.prediction import predict
 from zc.backends.rules import Rule
 from zc.errors import ZcError
 from zc.execute import Runner
 from zc.ir.files import write_atomically
 from zc.ir.model import Model
-from zc.pipeline.base import Context, Note
+from zc.ir.quantised import is_quantised
+from zc.pipeline.base import Context
 from zc.target import Target
 
 _ORT_LIMIT = 2**31 - 1
@@ -40,12 +41,10 @@ class OnnxRuntime(Backend):
         else:
             Runner(model, level="basic", config=wishes)
             model.save(path)
-        notes = tuple(
-            Note("info", path.name, f"its session wants add_session_config_entry({key!r}, {value!r})")
-            for key, value in wishes.items()
-        )
+        notes = wishes_told(path.name, wishes)
+        facts = {"session": " ".join(f"{k}={v}" for k, v in wishes.items()) or "default", **_optimised(model, self)}
         size = sum(f.stat().st_size for f in (path, path.with_name(f"{path.name}.data")) if f.is_file())
-        return Artifact(path, size, notes, {"session": " ".join(f"{k}={v}" for k, v in wishes.items()) or "default"})
+        return Artifact(path, size, notes, facts)
 
     def _emit_ort(self, model: Model, path: Path) -> None:
         if model.nbytes() > _ORT_LIMIT:
@@ -90,6 +89,11 @@ class OnnxRuntimeCpu(OnnxRuntime):
         """By the kind of processor."""
         return cpu.for_cpu(self.cpu)
 
+    @property
+    def here(self) -> bool:
+        """It stands for any processor that is not ARM."""
+        return True
+
     def _unwanted(self) -> tuple[str, ...]:
         return () if self.blocked else ("NchwcTransformer",)
 
@@ -105,9 +109,14 @@ class OnnxRuntimeArm(OnnxRuntime):
         """One for all processors."""
         return arm.TARGET
 
+    @property
+    def here(self) -> bool:
+        """Is the processor ARM?"""
+        return platform.machine().lower() in {"arm64", "aarch64"}
+
     def engine(self, path: Path, threads: int | None = None) -> Engine:
         """A session. NotHere on another processor: there it computes the same, but its time says nothing."""
-        if platform.machine().lower() not in {"arm64", "aarch64"}:
+        if not self.here:
             raise NotHere(f"{path}: this machine's processor is {platform.machine()}, not ARM")
         return super().engine(path, threads)
 
@@ -152,6 +161,16 @@ class OnnxRuntimeCuda(OnnxRuntime):
     def stand_in(self, path: Path, threads: int | None = None) -> Engine:
         """The same graph on the CPU."""
         return Runner(path, threads=threads)
+
+
+def _optimised(model: Model, backend: Backend) -> dict[str, str]:
+    """How many layers got int8 kernels, read from the graph that a session makes of a quantised model."""
+    if not is_quantised(model):
+        return {}
+    found = backend.predict(model)
+    if not found.integer and not found.floats:
+        return {}
+    return {"layers in integers": f"{len(found.integer)} of {len(found.integer) + len(found.floats)}"}
 
 
 CPU = OnnxRuntimeCpu()

@@ -120,7 +120,8 @@ def optimize(options: Options) -> None:
     if output is not None:
         artifact = _write(model, output, options, backend, ctx, proven=report.total is not None)
         show.notes(out, artifact.notes)
-        speed = _speed(options, ctx, model, report, out) if output.suffix == ".onnx" else None
+        timed = output.suffix == ".onnx" and backend.here
+        speed = _speed(options, ctx, model, report, out) if timed else None
         click.echo(_line(report, size, artifact, [line for line in (speed, score) if line]))
     if options.json_file is not None:
         _json(options.json_file, report, score)

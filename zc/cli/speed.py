@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from zc.backends.base import Engine, NamedEngine
 from zc.data import Samples
 from zc.errors import ZcError
 from zc.execute import Feeds
@@ -40,6 +41,20 @@ def measure_speed(original: Model, model: Model, samples: Samples | None) -> Spe
     line = f"time {before.ms:.3g} -> {after.ms:.3g} ms (x{ratio:.2f})"
     slower = ratio - after.ratio_error > _SLOWER
     return Speed(ratio, line, _cause(model, ratio, feeds) if slower else None)
+
+
+def artifact_speed(original: Model, name: str, engine: Engine, samples: Samples | None) -> str | None:
+    """The time of a row in a written artifact beside the model in onnxruntime, as a line; None where one does not run.
+
+    For models whose inputs leave more open than the batch, samples say of which size.
+    """
+    try:
+        chosen = synthetic_samples(original, rows=1) if samples is None else samples
+        feeds = list(chosen.take(0, min(chosen.rows, chosen.batch or 1)).batches(1))
+        before, after = bench([original, NamedEngine(name, engine)], feeds, budget=BUDGET)
+    except ZcError:
+        return None
+    return f"time {before.ms:.3g} -> {after.ms:.3g} ms (x{after.ratio:.2f})"
 
 
 def _cause(model: Model, ratio: float, feeds: Sequence[Feeds]) -> str:
