@@ -62,6 +62,8 @@ class Target:
     """Bits of activations that it has kernels for."""
     symmetric_activations: bool = False
     """Must activations have the middle of their range as zero point?"""
+    symmetric_wide: bool = False
+    """Must those of 16 bits?"""
     per_channel: bool = True
     """One scale for each output channel of a weight? (Weights are int8 and symmetric everywhere.)"""
     per_tensor_ops: frozenset[str] = frozenset()

@@ -60,10 +60,10 @@ def _stand_for(lowering: Lowering, node: Node) -> None:
     kind, quant = _parameters(lowering, node, None)
     if value.tensor.quant is None:
         stored = np.dtype(source.dtype)
-        raw = quant if stored == kind else Quant(quant.scale, quant.zero + 128, quant.axis)
-        if quant.per_channel or stored.name not in CODES:
-            raise lowering.fail(f"codes of type {stored} with a scale for each channel at an input")
-        value.tensor.quant = raw
+        if stored.name not in CODES or (quant.per_channel and stored != kind):
+            raise lowering.fail(f"codes of type {stored} computed at run time", "quantise with int8 codes")
+        zero = quant.zero if stored == kind else quant.zero + 128
+        value.tensor.quant = Quant(quant.scale, zero, value.layout.index(quant.axis) if quant.per_channel else 0)
         if stored != kind:
             made = FlatTensor(lowering.take(f"{source.name}_codes"), value.tensor.shape, kind, quant)
             lowering.op("QUANTIZE", [value.tensor], [made])

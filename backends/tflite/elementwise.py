@@ -142,14 +142,25 @@ def clip(lowering: Lowering, node: Node) -> None:
         return
 
     value = source
+    low, high = (_coded_limit(lowering, limit, source) for limit in (low, high))
     for code, limit, last in (("MAXIMUM", low, high is None), ("MINIMUM", high, True)):
         if limit is not None:
             made = out if last else lowering.like(out)
-            limit.quant = source.quant
             emit_wide(lowering, code, [value, limit], made)
             value = made
     if value is source:
         lowering.bind(node.outputs[0], source, layout)
+
+
+def _coded_limit(lowering: Lowering, limit: FlatTensor | None, source: FlatTensor) -> FlatTensor | None:
+    """A limit as a code of the data, where the data is codes."""
+    if limit is None or limit.data is None or source.quant is None:
+        return limit
+    codes = limit.data
+    if codes.dtype.kind == "f":
+        info = np.iinfo(source.dtype)
+        codes = np.clip(np.rint(codes / source.quant.scale[0]) + source.quant.zero[0], info.min, info.max)
+    return lowering.array(codes.astype(source.dtype), limit.name, source.quant)
 
 
 def _limit(lowering: Lowering, node: Node, position: int) -> FlatTensor | None:

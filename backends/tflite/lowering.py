@@ -141,9 +141,10 @@ class Lowering:
         return id(tensor) not in self.values and self.constant(tensor) is not None
 
     def codes(self, tensor: Tensor) -> Quant | None:
-        """How a value lies as codes, or None where it lies as numbers."""
+        """How a value lies as codes of one scale, or None where it does not."""
         value = self.values.get(id(tensor))
-        return None if value is None or value.tensor.constant else value.tensor.quant
+        quant = None if value is None or value.tensor.constant else value.tensor.quant
+        return None if quant is None or quant.per_channel else quant
 
     # ---- reading values
 

@@ -7,6 +7,7 @@ TARGET = Target(
     activations="int8",
     activation_bits=frozenset({8, 16}),
     symmetric_activations=False,
+    symmetric_wide=True,
     per_channel=True,
     integer_bias=True,
     weighted_ops=frozenset({"Conv", "Gemm", "MatMul"}),

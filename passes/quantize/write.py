@@ -30,14 +30,17 @@ def assign_scales(placement: Placement, ranges: dict[int, Range], target: Target
     ranges: lowest and highest, by id of each measured value.
     """
     scales = {}
+    symmetric = target.symmetric_activations if kind == target.activations else target.symmetric_wide
     for group in {id(g): g for g in placement.groups.values()}.values():
-        if group.fixed is not None and kind == target.activations:
-            scale = Scale(np.float32(group.fixed[0]), group.fixed[1], target.activations)
+        if group.fixed is not None:
+            # Of 16 bits, all that have a given scale (likelihoods, Tanh) take -1 to 1.
+            given = group.fixed if kind == target.activations else (2.0**-15, 0 if symmetric else 2**15)
+            scale = Scale(np.float32(given[0]), given[1], kind)
             scales.update({id(t): scale for t in group.members})
             continue
         low = max(min(ranges[id(t)][0] for t in group.measured), group.bounds[0])
         high = min(max(ranges[id(t)][1] for t in group.measured), group.bounds[1])
-        scale = activation_scale(low, high, kind, target.symmetric_activations)
+        scale = activation_scale(low, high, kind, symmetric)
         scales.update({id(t): scale for t in group.members})
     return scales
 
