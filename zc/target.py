@@ -1,7 +1,7 @@
 """Target: what a place of deployment can run and demands. A value; `zc.backends` defines the instances."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from zc.ir.graph import Node
@@ -136,3 +136,15 @@ class Target:
     """What nodes cost in float and in integers; None: integers are thought to pay everywhere."""
     session: dict[str, str] = field(default_factory=dict)
     """onnxruntime session configuration entries."""
+
+    def wide(self) -> "Target":
+        """As activations of 16 bits find it: where their codes stand around zero, no range says what a Relu does."""
+        if not self.symmetric_wide:
+            return self
+        bounds = self.absorbed_activations
+        return replace(
+            self,
+            absorbed_activations=frozenset(),
+            transparent_ops=self.transparent_ops - bounds,
+            integer_ops=self.integer_ops | bounds,
+        )

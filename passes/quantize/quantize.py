@@ -181,6 +181,8 @@ class Quantize(Pass):
         if refused is not None:
             result.declined(*refused)
             return None
+        if self.activation_bits == 16:
+            ctx = replace(ctx, target=ctx.target.wide())
         overrides, keep_float = Overrides(self.overrides, model), self._asked(model)
         workshop = Workshop(model, ctx, overrides, Path(self.cache) if self.cache else None)
         workshop.recognise(result)
