@@ -280,7 +280,14 @@ def _reads_stored_weight(node: gs.Node) -> bool:
     kind, to = np.dtype(source.dtype), node.outputs[0].dtype
     if elem_type_of(kind) in PACKED_BITS:
         return True
-    return kind in (np.int8, np.uint8) and to is not None and np.dtype(to).kind == "f"
+    if kind not in (np.int8, np.uint8) or to is None:
+        return False
+    return np.dtype(to).kind == "f" or all(_looks_up(reader, node.outputs[0]) for reader in node.outputs[0].outputs)
+
+
+def _looks_up(node: gs.Node, index: gs.Tensor) -> bool:
+    """Does a Gather take these indices into a constant table? (Weights that share a codebook.)"""
+    return node.op == "Gather" and isinstance(node.inputs[0], Constant) and node.inputs[1] is index
 
 
 def _size_from_operands(node: gs.Node, operands: list[Array | None]) -> tuple[int, ...] | None:

@@ -1,0 +1,1 @@
+"""Sparsity: single weights become zero."""
