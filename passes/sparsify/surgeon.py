@@ -15,7 +15,7 @@ BLOCK = 128
 
 
 def carve(weights: Array, moments: Array, share: float, pattern: Pattern | None) -> Array:
-    """Weights with zeros [groups, D, M], the rest moved to make up for them.
+    """Weights with zeros [groups, D, M], the rest moved to make up for them; never worse than without moving it.
 
     moments: [groups, D, D], positive definite. share: of the weights that become zero, where there is no pattern.
     """
@@ -38,7 +38,14 @@ def _carve(weights: Array, moments: Array, share: float, pattern: Pattern | None
             left[i] = np.where(keep[i - start], left[i], 0.0)
             errors[i - start] = error
         left[stop:] -= factor[start:stop, stop:].T @ errors
-    return left
+    # What was moved onto weights that left later is lost: where that was too much, the rest stays as it was.
+    plain = np.where(left == 0, 0.0, weights)
+    return np.where(_cost(weights - left, moments) <= _cost(weights - plain, moments), left, plain)
+
+
+def _cost(error: Array, moments: Array) -> Array:
+    """Of each output, [M]."""
+    return np.asarray((error * (moments @ error)).sum(axis=0))
 
 
 def _choose(weights: Array, diagonal: Array, share: float, pattern: Pattern | None) -> Bools:
