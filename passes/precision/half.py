@@ -65,7 +65,7 @@ class HalfPrecision(Pass):
         refused = None if codes else refusal(model)
         if refused is not None:
             where, why = refused
-            result.declined(where, why.replace("the weights are", "the weights are already"))
+            result.warn(where, why.replace("the weights are", "the weights are already"))
             return result
         then, before = signature(model), model.nbytes()
         infer_shapes(model)

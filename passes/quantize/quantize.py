@@ -179,7 +179,7 @@ class Quantize(Pass):
         """
         refused = refusal(model)
         if refused is not None:
-            result.declined(*refused)
+            result.warn(*refused)
             return None
         if self.activation_bits == 16:
             ctx = replace(ctx, target=ctx.target.wide())
@@ -189,7 +189,7 @@ class Quantize(Pass):
         places = workshop.places(keep_float)
         if not any(one.sites or one.lookups for one in places):
             tell_placement(result, model, places, ctx.target)
-            result.declined(model.name, "nothing to quantise: no weighted operator that could run in integers")
+            result.warn(model.name, "nothing to quantise: no weighted operator that could run in integers")
             return None
         if workshop.raise_opset(ctx.target.min_opset):
             result.info(model.name, f"opset raised to {ctx.target.min_opset}, the first with per-channel Q/DQ")
@@ -207,7 +207,7 @@ class Quantize(Pass):
             if not any(one.sites or one.lookups for one in places):
                 tell_placement(result, model, places, ctx.target)
                 why = "integers pay nowhere in it; quantize:float_if_faster=false makes it smaller all the same"
-                result.declined(model.name, f"nothing is quantised: {why}")
+                result.warn(model.name, f"nothing is quantised: {why}")
                 return None
         keep_float, unfused = fusing(workshop, self.form(), keep_float)
         return workshop, keep_float, unfused

@@ -62,7 +62,7 @@ class QuantizeDynamic(Pass):
         result = PassResult(changed=False)
         refused = refusal(model)
         if refused is not None:
-            result.declined(*refused)
+            result.warn(*refused)
             return result
         keep_float = float_filter(model, self.skip, self.only, self.name)
         feeds, work = sample_feeds(ctx), model.copy()
@@ -74,7 +74,7 @@ class QuantizeDynamic(Pass):
         rewriting.run()
         coded = rewriting.coded
         if not coded and not rewriting.tables:
-            result.declined(model.name, "nothing to quantise: no matrix product or LSTM that could run in integers")
+            result.warn(model.name, "nothing to quantise: no matrix product or LSTM that could run in integers")
             return result
         suit(work, ctx.target, scores, told)
         result.notes += told.notes

@@ -79,7 +79,7 @@ class QuantizeWeights(Pass):
         result = PassResult(changed=False)
         refused = refusal(model)
         if refused is not None:
-            result.declined(*refused)
+            result.warn(*refused)
             return result
         if self.form == "nbits" and self.bits not in ctx.target.nbits:
             raise ZcError(f"{ctx.target.name} has no MatMulNBits of {self.bits} bits; leave form=auto")
@@ -92,7 +92,7 @@ class QuantizeWeights(Pass):
             result.declined(where, why)
         if not found.sites:
             model.take(before)
-            result.declined(model.name, f"nothing to store as codes: no weight of {self.min_size} elements or more")
+            result.warn(model.name, f"nothing to store as codes: no weight of {self.min_size} elements or more")
             return result
         writing = Writing(model, ctx, found.sites, self.bits, self.block, self.symmetric)
         if ctx.samples is not None or self.rounding == "second-order":

@@ -49,7 +49,7 @@ class Writing:
                 node.inputs[position] = written.real
             self.rows.append(rows)
             self.written.append(written)
-        drop_replaced([site.scope for site in sites], [site.weight for site in sites])
+        drop_replaced(list(model.scopes()), [site.weight for site in sites])
         self._finish_edits()
 
     def refine(self, original: Model, samples: Samples, rounding: Rounding, bias: bool) -> Refined:

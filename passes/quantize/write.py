@@ -30,7 +30,7 @@ def assign_scales(placement: Placement, ranges: dict[int, Range], target: Target
     ranges: lowest and highest, by id of each measured value.
     """
     scales = {}
-    symmetric = target.symmetric_activations if kind == target.activations else target.symmetric_wide
+    symmetric = target.symmetric_activations or (kind != target.activations and target.symmetric_wide)
     for group in {id(g): g for g in placement.groups.values()}.values():
         if group.fixed is not None:
             # Of 16 bits, all that have a given scale (likelihoods, Tanh) take -1 to 1.

@@ -56,7 +56,7 @@ def ops(model: Model) -> list[str]:
 
 
 def reasons(result: PassResult) -> str:
-    return "\n".join(f"{n.where}: {n.what}" for n in result.notes if n.kind == "declined")
+    return "\n".join(f"{n.where}: {n.what}" for n in result.notes if n.kind in ("declined", "warning"))
 
 
 def agrees(before: Model, model: Model, samples: Samples, decibels: float) -> None:

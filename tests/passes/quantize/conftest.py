@@ -120,7 +120,7 @@ class Quantised:
         return next(c.values for c in self.model.constants() if c.name == name)
 
     def reasons(self) -> str:
-        return "\n".join(f"{n.where}: {n.what}" for n in self.result.notes if n.kind == "declined")
+        return "\n".join(f"{n.where}: {n.what}" for n in self.result.notes if n.kind in ("declined", "warning"))
 
     def outputs(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the quantised and the float model give on the samples."""

@@ -209,7 +209,7 @@ def test_a_weight_that_two_layers_share_is_stored_once(store) -> None:
 def test_small_models_are_left_alone(store) -> None:
     stored = store(min_size=100_000)
     assert not stored.result.changed
-    assert "no weight of 100000 elements or more" in stored.notes("declined")
+    assert "no weight of 100000 elements or more" in stored.notes("warning")
     assert stored.model.opset == 17
 
 
