@@ -29,5 +29,6 @@ BUILTIN: dict[str, str] = {
     "bf16": "zc.passes.precision.bf16",
     "distill": "zc.passes.recover.distill",
     "qat": "zc.passes.recover.qat",
+    "finetune": "zc.passes.recover.finetune",
 }
 """Pass name -> module that registers it."""

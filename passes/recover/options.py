@@ -29,8 +29,8 @@ class TrainingPass(Pass):
     """Part of the budget to use (what a schedule of several rounds gives to each)."""
     batch: int = 64
     """Rows in a step, unless the model fixes it."""
-    lr: float = 1e-3
-    """Learning rate at its highest."""
+    lr: float = 0.01
+    """Learning rate at its highest: with adamw in units of the root mean square of each weight."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """adamw, or sgd with momentum 0.9."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"

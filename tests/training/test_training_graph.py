@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 
 from zc.errors import ZcError
 from zc.execute import Runner
 from zc.ir.diff import diff
+from zc.ir.elements import dtype_of
 from zc.ir.model import Model, from_text, load
 from zc.pipeline.synthetic import synthetic_samples
 
@@ -145,6 +147,30 @@ def test_codes_are_trained_as_floats_and_written_back_as_codes(same_as_onnxrunti
     codes = next(c for c in model.constants() if c.name == "w").values
     assert codes.dtype == np.int8
     assert codes.tolist() == [[101, -6, 4], [7, 62, -126]]
+
+
+def test_codes_of_fewer_bits_keep_to_them(same_as_onnxruntime: Callable[..., float]) -> None:
+    model = from_text("""
+        <ir_version: 10, opset_import: ["" : 21]>
+        g (float[N,2] x) => (float[N,2] y, float[N,2] z)
+        <int8[2,2] w = {7,-7,3,1}, int8[2,2] v = {-7,6,3,1}, float s = {0.5}, int8 o = {0}> {
+            c = Cast <to = 3> (w)
+            d = DequantizeLinear (c, s, o)
+            y = MatMul (x, d)
+            e = DequantizeLinear (v, s, o)
+            z = MatMul (x, e)
+        }""")
+    packed = next(c for c in model.constants() if c.name == "w")
+    packed.values = packed.values.astype(dtype_of(TensorProto.INT4))
+    assert same_as_onnxruntime(model, some_feeds(model)) == 0
+    module = GraphModule(model)
+    assert list(module.weights) == ["w", "v"]
+    with torch.no_grad():
+        for weight in module.weights.values():
+            weight.parameter -= 20
+    module(tensors(some_feeds(model)))["y"].sum().backward()
+    assert module.arrays()["w"].astype(int).tolist() == [[-7, -7], [-7, -7]]
+    assert module.arrays()["v"].tolist() == [[-7, -7], [-7, -7]]
 
 
 def test_learned_scales_stay_tied_and_the_bias_scale_is_their_product() -> None:

@@ -32,6 +32,8 @@ def require_gradient(model: Model, outputs: Iterable[str], weights: Iterable[str
 def stops(node: gs.Node) -> bool:
     """Does no gradient pass through the node?"""
     if node.op == "Cast":
+        if isinstance(node.inputs[0], Constant) and np.dtype(node.inputs[0].dtype).name.strip("u0123456789") == "int":
+            return False  # of codes to wider ones
         return np.dtype(dtype_of(int(node.attrs["to"]))).kind in "iub"
     return node.op in NO_GRADIENT
 

@@ -1,5 +1,6 @@
 """An ONNX graph as a torch module: the same numbers, with gradients."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -17,10 +18,12 @@ from zc.training.ops.call import Call, Mode, NotTrained
 from zc.training.ops.elementwise import as_tensor
 from zc.training.roles import Left, Role, find_roles
 from zc.training.scales import learned_scales
-from zc.training.weights import CodedWeight, FloatWeight, Weight
+from zc.training.weights import CodedWeight, FloatWeight, ScaleWeight, Weight
 
 Choose = Callable[[str], bool]
 Slot = int
+LEAST_SIZE = 0.02
+"""What weights near zero, new biases above all, count as."""
 _NOTHING: Slot = 0
 """The slot of an input that is left out; it always holds None."""
 
@@ -93,14 +96,14 @@ class GraphModule(torch.nn.Module):
         self._opset = model.opset
         self._moving = _running_statistics(model)
         self._block = self._compile(model.graph, _ancestors(wanted), wanted)
-        used = [role for role in roles if id(role.constant) in self._slots]
+        used = [role for role in roles if id(role.read) in self._slots]
         for scale in learned_scales(model) if learn_scales else ():
             if id(scale.constant) in self._slots:
                 self._trained.append((self._slots[id(scale.constant)], scale))
                 self._add(scale)
         for role in used:
             weight = self._weight(role)
-            self._trained.append((self._slots[id(role.constant)], weight))
+            self._trained.append((self._slots[id(role.read)], weight))
             self._add(weight)
         for slot, _ in self._trained:
             self._base[slot] = None
@@ -134,6 +137,16 @@ class GraphModule(torch.nn.Module):
         """The parameters of weights to which weight decay applies, or of the others; each once."""
         decaying = {id(w.parameter) for w in self.weights.values() if w.decays}
         return [p for p in self.parameters() if (id(p) in decaying) == decays]
+
+    def size_of(self, parameter: torch.nn.Parameter) -> float:
+        """The root mean square of a weight, rounded to a power of two; of a scale, which is a logarithm, 1.
+
+        Steps of a size in proportion to it suit weights of any size: folded BatchNormalization spreads them widely.
+        """
+        if any(isinstance(w, ScaleWeight) for w in self.weights.values() if w.parameter is parameter):
+            return 1.0
+        size = float(parameter.detach().double().square().mean().sqrt())
+        return float(2 ** round(math.log2(max(size, LEAST_SIZE))))
 
     def moving(self) -> list[torch.Tensor]:
         """The statistics of BatchNormalization nodes, as they stand."""

@@ -51,6 +51,8 @@ class Role:
     """Does weight decay apply? To the weights of layers, not to biases and scales."""
     reader: Node
     """The DequantizeLinear that reads codes; of weights the first layer."""
+    read: Tensor
+    """Where training puts its numbers into the graph: the initializer, or a Cast of codes behind it."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,11 @@ def find_roles(model: Model) -> tuple[list[Role], list[Left]]:
         if any(node.op == "DequantizeLinear" and at == 0 for node, at in uses):
             why = _why_not_codes(constant, uses)
             decays = any(_layer_behind(node) for node, _ in uses)
-            role = Role(constant, "codes", decays and constant.size > 1 and len(constant.shape) > 1, uses[0][0])
+            role = Role(constant, "codes", decays and len(constant.shape) > 1, uses[0][0], uses[0][0].inputs[0])
         elif _floating(constant) and any(at in _WEIGHTS.get(node.op, ()) for node, at in uses):
             why = _why_not_weight(constant, uses)
             decays = any(node.op in _DECAYING and at < 3 for node, at in uses) and len(constant.shape) > 1
-            role = Role(constant, "weight", decays, uses[0][0])
+            role = Role(constant, "weight", decays, uses[0][0], constant)
         else:
             continue
         if id(constant) in inputs:
@@ -131,8 +133,10 @@ def _why_not_codes(constant: Constant, uses: list[tuple[Node, int]]) -> str | No
         return "its codes are read with several scales"
     if "int" not in np.dtype(constant.dtype).name:
         return f"its codes are of type {np.dtype(constant.dtype).name}"
-    if any(t.inputs for t in constant.outputs[0].inputs) or any(node.inputs[0] is not constant for node, _ in uses):
-        return "its codes are moved, or its scale is computed"
+    read = uses[0][0].inputs[0]
+    through = [node.op for node in read.inputs]
+    if any(node.inputs[0] is not read for node, _ in uses) or (read is not constant and through != ["Cast"]):
+        return "its codes are moved on the way to DequantizeLinear"
     if not all(isinstance(t, Constant) for node, _ in uses for t in node.inputs[1:]):
         return "its scale is computed at run time"
     return None

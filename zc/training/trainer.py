@@ -108,11 +108,11 @@ def pick_device(recipe: Recipe) -> torch.device:
 
 
 def to_device(feeds: dict[str, Array], device: torch.device) -> dict[str, Tensor]:
-    """Feeds as tensors; images in the layout that convolutions like on a GPU."""
+    """Feeds as tensors; images in the layout in which convolutions are trained fastest."""
     out = {}
     for name, array in feeds.items():
         tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
-        images = device.type == "cuda" and tensor.dim() == 4 and tensor.is_floating_point()
+        images = tensor.dim() == 4 and tensor.is_floating_point()
         out[name] = tensor.contiguous(memory_format=torch.channels_last) if images else tensor
     return out
 
@@ -318,17 +318,20 @@ class _Run:
                 own.copy_(value)
 
     def _optimizer(self) -> Any:
-        recipe = self.recipe
-        groups = [
-            {"params": found, "weight_decay": recipe.decay if decays else 0.0, "factor": 1.0}
-            for decays in (True, False)
-            if (found := self.module.trained(decays))
-        ]
+        recipe, groups = self.recipe, dict[tuple[bool, float], list[Tensor]]()
+        for decays in (True, False):
+            for parameter in self.module.trained(decays):
+                factor = 1.0 if recipe.optimizer == "sgd" else self.module.size_of(parameter)
+                groups.setdefault((decays, factor), []).append(parameter)
         if not groups:
             raise ZcError(f"{self.module.name}: no weight is left to train")
+        options = [
+            {"params": found, "weight_decay": recipe.decay if decays else 0.0, "factor": factor}
+            for (decays, factor), found in groups.items()
+        ]
         if recipe.optimizer == "sgd":
-            return torch.optim.SGD(groups, recipe.lr, momentum=0.9, nesterov=True)
-        return torch.optim.AdamW(groups, recipe.lr)
+            return torch.optim.SGD(options, recipe.lr, momentum=0.9, nesterov=True)
+        return torch.optim.AdamW(options, recipe.lr)
 
     def _precision(self) -> Any:
         wanted = self.recipe.precision

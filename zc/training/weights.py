@@ -61,7 +61,7 @@ class CodedWeight(Weight):
         self._type = np.dtype(role.constant.dtype)
         self._axis = int(role.reader.attrs.get("axis", 1))
         self._block = int(role.reader.attrs.get("block_size", 0))
-        self._reach = reach_of(self._type.name)
+        self._reach = _grid_of(role.constant.values)
         self._scale, self._zero = scale, zero
         codes = as_tensor(role.constant.values).to(scale().dtype)
         step, shift = self._grid(codes)
@@ -88,6 +88,20 @@ class CodedWeight(Weight):
         """Begin at these float weights, not at the middles of the codes. values: of the weight's shape."""
         with torch.no_grad():
             self.parameter.copy_(torch.from_numpy(np.ascontiguousarray(values, np.float32)))
+
+
+def _grid_of(codes: Array) -> tuple[int, int]:
+    """The least and largest code that a weight may get: of as many bits as its codes use, symmetric if they are.
+
+    A weight of four bits may be stored in eight, and one without -128 was made so on purpose. Biases have all 32 bits.
+    """
+    low, high = reach_of(codes.dtype.name)
+    if low == 0 or codes.dtype.itemsize > 1 or codes.size == 0:
+        return low, high
+    values = codes.astype(np.int64)
+    bits = max(int(values.max()), -int(values.min()) - 1, 1).bit_length()
+    least = -(2**bits) if values.min() == -(2**bits) else -(2**bits) + 1
+    return max(least, low), min(2**bits - 1, high)
 
 
 class ScaleWeight(Weight):
