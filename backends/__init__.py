@@ -11,6 +11,7 @@ BUILTIN: dict[str, str] = {
     "ort-cuda": "zc.backends.onnxruntime.backend:CUDA",
     "tensorrt": "zc.backends.tensorrt.backend:BACKEND",
     "tflite": "zc.backends.tflite.backend:BACKEND",
+    "edgetpu": "zc.backends.tflite.edgetpu:BACKEND",
 }
 """Name of a target -> where its backend is, as module:value. A module is imported when its target is asked for."""
 

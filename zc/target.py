@@ -94,6 +94,8 @@ class Target:
     residual_sums: bool = False
     """Does an Add take what a weighted operator puts out for it in float, to fuse with it, and codes of the other term?
     (Of two such terms the longer branch stays float.)"""
+    whole: bool = False
+    """Must whatever can run in integers do so, even where nothing behind it needs codes?"""
     transparent_ops: frozenset[str] = frozenset()
     """Operators that only move codes about or choose among them: they run on the codes themselves, with one scale."""
     absorbed_activations: frozenset[str] = frozenset()

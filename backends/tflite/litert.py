@@ -43,6 +43,7 @@ class LiteRtRunner:
         ZcError with LiteRT's reason when it does not accept the file.
         """
         module = interpreter_module()
+        self.name = data.name if isinstance(data, Path) else "the .tflite file"
         data = data.read_bytes() if isinstance(data, Path) else data
         resolver = getattr(module.OpResolverType, _RESOLVERS[kernels])
         try:

@@ -1,5 +1,7 @@
 """What TFLite can run in integers, for the quantiser (LiteRT's 8-bit quantisation specification)."""
 
+from dataclasses import replace
+
 from zc.target import Target
 
 TARGET = Target(
@@ -38,3 +40,16 @@ TARGET = Target(
     knows_idioms=False,
     channel_step=8,
 )
+
+EDGETPU = replace(
+    TARGET,
+    name="edgetpu",
+    activation_bits=frozenset({8}),
+    per_tensor_ops=frozenset({"Gemm", "MatMul"}),
+    whole=True,
+    integer_ops=TARGET.integer_ops - {"HardSwish", "Gelu", "LeakyRelu"} | {"Softmax"},
+    transparent_ops=TARGET.transparent_ops - {"Tile", "Gather", "DepthToSpace"},
+    float_ops={op: why for op, why in TARGET.float_ops.items() if op != "Softmax"},
+    lookup_ops=frozenset(),
+)
+"""Coral's accelerator: what does not run in integers there runs on the CPU, and so does all behind it."""

@@ -222,7 +222,7 @@ class _Placer:
 
     def _backward(self, native: set[int]) -> set[int]:
         """Ids of the values that a weighted operator needs in codes, directly or through operators on codes."""
-        needed: set[int] = set()
+        needed: set[int] = set(self.outputs) if self.target.whole else set()
         for node in reversed(self.nodes):
             if id(node) in self.sites:
                 needed.add(id(node.inputs[0]))
