@@ -31,6 +31,7 @@ from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.pipeline.base import Context, Note
 from zc.pipeline.manager import Verify, run_pipeline
+from zc.pipeline.provenance import extend
 from zc.target import Target
 
 
@@ -152,6 +153,7 @@ def deliver(backend: Backend, model: Model, path: Path, ctx: Context) -> tuple[A
     steps = backend.legalise(model)
     if steps:
         report = run_pipeline(model, steps, ctx, verify=backend.proof)
+        extend(model, report.effective)
         notes = [*report.notes, *(note for run in report.passes for note in run.notes)]
     broken = [one for one in backend.check(model) if one.severity == "error"]
     if broken:

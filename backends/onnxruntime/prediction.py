@@ -18,10 +18,12 @@ def predict(model: Model, target: Target) -> Prediction:
     """Layers in integers, layers in float, and what vanished. ZcError when no session opens on the model."""
     with tempfile.TemporaryDirectory(prefix="zc-") as folder:
         path = Path(folder) / "optimized.onnx"
-        Runner(model, save_optimized=path, config=target.session)
+        # Blocks of channels would change names, and nothing of what is told here.
+        Runner(model, save_optimized=path, config=target.session, without=("NchwcTransformer",))
         ran = [cast(Node, n) for scope in load(path).scopes() for n in scope.nodes]
     integer = tuple(f"{describe(n)} ({n.op})" for n in ran if n.op in target.integer_runtime_ops or _quantised(n))
-    floats = tuple((describe(n), _why(n)) for n in ran if n.op in _FLOAT)
+    readers = {t.name: describe(cast(Node, n)) for s in model.scopes() for n in s.nodes for t in n.inputs[1:2]}
+    floats = tuple((_original(n, readers), _why(n)) for n in ran if n.op in _FLOAT)
     left = {n.name for n in ran if n.name}
     before = [cast(Node, n) for scope in model.scopes() for n in scope.nodes]
     names = {t.name: describe(n) for n in ran for t in n.outputs}
@@ -32,6 +34,11 @@ def predict(model: Model, target: Target) -> Prediction:
 
 
 _CODES = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant", "Identity"})
+
+
+def _original(node: Node, readers: dict[str, str]) -> str:
+    """The node of the model that a layer was made of: it reads the same weight, whatever it is called now."""
+    return readers.get(node.inputs[1].name, describe(node)) if len(node.inputs) > 1 else describe(node)
 
 
 def _into(node: Node, makers: dict[str, str]) -> str:

@@ -65,6 +65,14 @@ def test_opt_writes_what_the_ending_implies(zc, net: Path, data: Path, tmp_path:
     assert json.loads((out / "manifest.json").read_text())["model"]["zc.target"] == "tensorrt"
 
 
+def test_what_a_target_did_is_made_again_too(zc, net: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.trt"
+    done = zc("opt", net, "-p", PLAIN, "--calib", data, "--target", "tensorrt:rest=float16", "-o", out)
+    assert done.code == 0, done.err
+    again = zc("replay", out / "model.onnx", "--source", net, "--calib", data)
+    assert (again.code, "the same again" in again.out) == (0, True), again.err
+
+
 def test_opt_for_a_target_may_write_the_model_alone(zc, net: Path, data: Path, tmp_path: Path) -> None:
     done = zc("opt", net, "-p", PLAIN, "--calib", data, "--target", "tensorrt", "-o", tmp_path / "q.onnx")
     assert done.code == 0, done.err

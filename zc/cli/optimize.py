@@ -223,7 +223,7 @@ def _write(model: Model, output: Path, options: Options, backend: Backend, ctx: 
     """Write the artifact of a target, or save what onnxruntime was seen to open (the proof ran it): a file that does
     not load is never handed over.
     """
-    if output.suffix != ".onnx":
+    if output.suffix != ".onnx" or (backend.target.session and not options.external_data):
         artifact, noted = deliver(backend, model, output, ctx)
         return replace(artifact, notes=(*noted, *artifact.notes))
     if not proven:

@@ -60,6 +60,13 @@ class Provenance:
         return Provenance(**{**texts, "seed": seed})  # type: ignore[arg-type]
 
 
+def extend(model: Model, steps: str) -> None:
+    """Add passes that were run since to what a model says of its making, if it says anything."""
+    key = f"{_PREFIX}effective"
+    if model.metadata.get(key):
+        model.metadata[key] += f",{steps}"
+
+
 def file_sha256(path: Path) -> str:
     """sha256 of a file, read in pieces."""
     sha = hashlib.sha256()
