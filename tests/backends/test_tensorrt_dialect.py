@@ -174,3 +174,15 @@ def test_the_sums_of_a_residual_net_stand_as_tensorrt_wants_them(shared: Path) -
     sums = [sorted(_chain(t).replace("Pad", "Relu") for t in n.inputs) for n in _sums(model)]
     assert sums == [["Conv", "Relu Q DQ"]] * 9
     assert [one.line for one in find_backend("tensorrt").check(model)] == []
+
+
+def test_weights_of_four_bits_are_blocks_that_tensorrt_reads() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 21]> g (float[N,64] x) => (float[N,32] z) <float[64,32] w>
+        { z = MatMul (x, w) }"""
+    model = filled(text)
+    run_pipeline(model, "quantize-weights:bits=4:block=32:min_size=1", Context(find_target("tensorrt")))
+    node = next(n for n in model.graph.nodes if n.op == "DequantizeLinear")
+    assert (node.attrs["block_size"], node.inputs[0].values.dtype.name) == (32, "int4")
+    backend = find_backend("tensorrt")
+    assert [one.line for one in backend.check(model)] == []
+    assert "its weight alone is in codes" in backend.predict(model).floats[0][1]
