@@ -43,7 +43,7 @@ def digits(model: Model, folder: Path) -> Samples:
     from digits import load as load_digits
 
     data = load_digits()
-    images = np.concatenate([data.train.images, data.calibration.images]).astype(np.float32)
+    images = np.concatenate([data.train.x, data.calibration.x]).astype(np.float32)
     np.savez(folder / "digits.npz", x=images)
     return load_samples(str(folder / "digits.npz"), model.inputs)
 
@@ -77,7 +77,7 @@ def scored(name: str, evaluation: tuple[str, str, str]) -> Scored:
 
 CIFAR = from_shared("cifar10_train15k.npz", "", "imagenet")
 CIFAR_TEST = scored("cifar", ("cifar10_test4k.npz", "0:4000", "imagenet"))
-DIGITS_TEST = scored("digits", (str(ROOT / "golden_models" / "digits_test.npz"), "", ""))
+DIGITS_TEST = scored("digits", (str(ROOT / "golden_models" / "digits_test.npz"), "0:500", ""))
 DIGITS = ROOT / "golden_models" / "digits_cnn.onnx"
 WIDE = "round_to=1:allot=uniform"
 

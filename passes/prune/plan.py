@@ -19,6 +19,7 @@ from zc.passes.prune.ranking import OBSERVING, Criterion, Ranking, rank, reading
 from zc.passes.prune.resources import Resource, macs, parameters, stored_bytes
 from zc.passes.prune.select import Limits
 from zc.passes.prune.sensitivity import scaled
+from zc.passes.prune.taylor import taylor
 from zc.pipeline.base import Context
 
 Allotment = Literal["uniform", "global", "auto"]
@@ -100,7 +101,7 @@ def make_plan(
     Raises:
         ZcError: the criterion needs samples and there are none; a weight has NaN or infinite values.
     """
-    if criterion in OBSERVING and samples is None:
+    if criterion in OBSERVING | {"taylor"} and samples is None:
         raise ZcError(f"criterion={criterion} looks at activations: give samples with --calib")
     read = []
     if samples is not None and (criterion in OBSERVING or (spread and refit)):
@@ -109,7 +110,11 @@ def make_plan(
         summed = {id(c.node) for c in groups.flow.contractions if free[c.labels].any()}
         layers = [one for one in find_layers(model)[0] if id(one.node) in summed]
         read = readings(groups, layers, observe(model, layers, some, ctx))
-    rankings = rank(groups, criterion, read, ctx.seed)
+    given = None
+    if criterion == "taylor":
+        assert samples is not None
+        given = taylor(groups, samples.take(0, _whole(min(samples.rows, LOOKED_AT), samples)), ctx)
+    rankings = rank(groups, criterion, read, ctx.seed, given)
     if probes is not None and spread:
         rankings = scaled(model, groups, rankings, read, probes, refit, ctx)
     cost = count(model)

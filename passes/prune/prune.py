@@ -27,6 +27,7 @@ from zc.passes.prune.labels import Ints
 from zc.passes.prune.observe import observe_sizes
 from zc.passes.prune.plan import Allotment, Plan, make_plan
 from zc.passes.prune.ranking import CRITERIA, Criterion, Ranking
+from zc.passes.prune.schedule import schedule
 from zc.passes.prune.select import Limits, why_none
 from zc.passes.prune.settle import settle
 from zc.passes.prune.sharing import unshare
@@ -80,7 +81,8 @@ class Prune(Pass):
     criterion: Criterion | Literal["auto"] = "auto"
     """What makes a channel important: the l1 or l2 norm of its weights, gm (distance from the other filters), bn
     (BatchNormalization scale), random; with samples energy (variance times weight), mean or zeros of its activation,
-    error (what its consumers lose when they are refitted). auto: error with samples, else l2."""
+    error (what its consumers lose when they are refitted), taylor (what the loss changes by, from gradients; needs
+    the extra train). auto: error with samples, else l2."""
     allot: Allotment = "auto"
     """uniform: the same share of each group; global: most where the network loses least for what it saves. auto:
     uniform for a ratio and without samples, else global."""
@@ -96,6 +98,9 @@ class Prune(Pass):
     only: tuple[str, ...] = ()
     """Nodes or weights whose output channels may leave, all others stay: names or globs, separated by +."""
 
+    steps: int = 1
+    """Reach the goal in so many rounds, with the training pass behind it in between (prune:macs=0.5:steps=4,distill):
+    large cuts first, smaller ones later. The training's budget is shared among the rounds."""
     timings: str = ""
     """File of measured times for the goal latency, read and added to: from the same times the same widths follow."""
 
@@ -119,8 +124,16 @@ class Prune(Pass):
             raise ZcError(f"allot is {self.allot!r}; it must be uniform, global or auto")
         if self.round_to != "auto" and self.round_to < 1:
             raise ZcError(f"round_to is {self.round_to}; it must be at least 1, or auto")
+        if self.steps < 1:
+            raise ZcError(f"steps is {self.steps}; it must be at least 1")
+        if self.steps > 1 and all(getattr(self, name) is None for name in ("ratio", *RESOURCES)):
+            raise ZcError(f"steps={self.steps} needs a goal to divide: ratio, {', '.join(RESOURCES)}")
         if self.min_channels < 1:
             raise ZcError(f"min_channels is {self.min_channels}; it must be at least 1")
+
+    def rounds(self, following: Pass | None) -> tuple[Pass, ...] | None:
+        """See `Pass.rounds`: as many rounds of pruning and training as `steps` says."""
+        return None if self.steps == 1 else schedule(self, self.steps, following)
 
     def run(self, model: Model, ctx: Context) -> PassResult:
         """See `Pass.run`. CheckFailed when the proof fails; the model is untouched then."""

@@ -14,7 +14,7 @@ from zc.passes.prune.importance import Scores, geometric_median, magnitude, norm
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.observations import Observed
 
-Criterion = Literal["l1", "l2", "gm", "bn", "random", "energy", "mean", "zeros", "error"]
+Criterion = Literal["l1", "l2", "gm", "bn", "random", "energy", "mean", "zeros", "error", "taylor"]
 CRITERIA: tuple[str, ...] = get_args(Criterion)
 OBSERVING = frozenset({"energy", "mean", "zeros", "error"})
 """Criteria that need samples."""
@@ -55,13 +55,17 @@ def readings(groups: Groups, layers: Sequence[Layer], seen: dict[int, Observed])
     ]
 
 
-def rank(groups: Groups, criterion: Criterion, read: Sequence[Reading], seed: int) -> list[Ranking]:
+def rank(
+    groups: Groups, criterion: Criterion, read: Sequence[Reading], seed: int, given: Scores | None = None
+) -> list[Ranking]:
     """The ranking of each group. A group about which a criterion says nothing is ranked by its l2 norm.
+
+    given: scores that stand in the place of the criterion's own.
 
     Raises:
         ZcError: a weight has NaN or infinite values.
     """
-    scores = _scores(groups, criterion, read, seed)
+    scores = _scores(groups, criterion, read, seed) if given is None else given
     plain = magnitude(groups, "l2") if criterion not in ("l1", "l2") else scores
     result = []
     for group in groups.groups:
@@ -72,7 +76,7 @@ def rank(groups: Groups, criterion: Criterion, read: Sequence[Reading], seed: in
             result.append(Ranking(order[:, None], loss))
         else:
             mine = scores if scores[group.atoms].any() else plain
-            squared = criterion not in ("energy", "error") or mine is plain
+            squared = criterion not in ("energy", "error", "taylor") or mine is plain
             result.append(by_score(group, mine, squared=squared))
     return result
 

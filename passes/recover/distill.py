@@ -29,6 +29,7 @@ class Distill(TrainingPass):
     """
 
     name: ClassVar[str] = "distill"
+    keeps: ClassVar[tuple[str, ...]] = ("clean",)
     uses_samples: ClassVar[bool] = True
 
     teacher: str = ""

@@ -26,6 +26,7 @@ class Finetune(TrainingPass):
     """
 
     name: ClassVar[str] = "finetune"
+    keeps: ClassVar[tuple[str, ...]] = ("clean",)
     uses_samples: ClassVar[bool] = True
 
     loss: str = "auto"

@@ -56,6 +56,8 @@ class TrainingPass(Pass):
     """Weights or nodes whose weights stay: names or globs, separated by +."""
     only: tuple[str, ...] = ()
     """Weights or nodes whose weights are trained, all others stay: names or globs, separated by +."""
+    sparsity: float = 0.0
+    """Draw whole groups of channels to zero, so that a prune behind it costs little: how strongly, such as 0.1."""
     checkpoint: str = ""
     """A file for the state of the run: a killed run that is started again goes on there, to the same result."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -70,7 +72,7 @@ class TrainingPass(Pass):
         for name in (*budgets, "batch", "lr"):
             if getattr(self, name) <= 0:
                 raise ZcError(f"{name} is {getattr(self, name):g}; it must be above 0")
-        for name in ("decay", "clip", "patience"):
+        for name in ("decay", "clip", "patience", "sparsity"):
             if getattr(self, name) < 0:
                 raise ZcError(f"{name} is {getattr(self, name):g}; it must be 0 or more")
         for name in ("warmup", "ema", "held"):

@@ -13,6 +13,7 @@ from zc.pipeline.base import Context, PassResult
 if TYPE_CHECKING:
     from zc.training.graph import GraphModule
     from zc.training.rows import Parts
+    from zc.training.sparsity import GroupPenalty
     from zc.training.trainer import Objective, Outcome
 
 OVERFIT = 1.1
@@ -40,8 +41,17 @@ def run_training(
         said = replace(options, checkpoint="")
         run = f"{model.weights_digest()} {samples.digest()} {ctx.seed} {said}"
         checkpoint = Checkpoint(Path(options.checkpoint), run)
-    recipe = options.recipe(ctx)
-    outcome = fit(module, objective, parts, recipe, augment, track=ctx.track, label=options.name, checkpoint=checkpoint)
+    outcome = fit(
+        module,
+        objective,
+        parts,
+        options.recipe(ctx),
+        augment,
+        penalty=_penalty(options, model, module),
+        track=ctx.track,
+        label=options.name,
+        checkpoint=checkpoint,
+    )
     result.changed = module.write(model) > 0
     if options.minutes is not None:
         result.chose = replace(options, steps=outcome.total, minutes=None, share=1.0, checkpoint="")
@@ -49,6 +59,16 @@ def run_training(
         result.chose = replace(options, checkpoint="")
     _tell(result, outcome, parts, model, module)
     return result
+
+
+def _penalty(options: TrainingPass, model: Model, module: "GraphModule") -> "GroupPenalty | None":
+    """What draws groups to zero, where the option says so."""
+    if not options.sparsity:
+        return None
+    from zc.passes.recover.sparsity import group_places
+    from zc.training.sparsity import GroupPenalty
+
+    return GroupPenalty(module, group_places(model), options.sparsity)
 
 
 def _tell(result: PassResult, outcome: "Outcome", parts: "Parts", model: Model, module: "GraphModule") -> None:

@@ -112,6 +112,10 @@ class Pass(ABC):
         """Must the manager prove that the outputs stay? As the class says, unless an option gives exactness up."""
         return self.exact
 
+    def rounds(self, following: "Pass | None") -> "tuple[Pass, ...] | None":
+        """The passes that stand for this one and the one behind it, where they are one schedule; None: they are not."""
+        return None
+
     @abstractmethod
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Edit the model; say what was done and what not. ZcError when options or model make it impossible."""

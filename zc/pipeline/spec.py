@@ -10,7 +10,7 @@ the pipeline of that name in the `[pipelines]` table of zc.toml, whose other tab
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,15 +60,32 @@ def step_text(one: Pass) -> str:
 
 
 def effective(pipeline: Pipeline) -> Pipeline:
-    """The pipeline with the passes that others require put before them, unless what such a pass did still stands."""
+    """The pipeline as it is run.
+
+    Schedules are written out, and the passes that others require put before them, unless what such a pass did still
+    stands.
+    """
     result: list[Pass] = []
-    for one in pipeline.passes:
+    for one in _written_out(pipeline.passes):
         for text in one.requires:
             for needed in effective(parse(text)).passes:
                 if not _stands(needed, result):
                     result.append(needed)
         result.append(one)
     return Pipeline(tuple(result))
+
+
+def _written_out(passes: Sequence[Pass]) -> Iterator[Pass]:
+    """The passes, with the rounds of those that are a schedule together with the next."""
+    left = list(passes)
+    while left:
+        one = left.pop(0)
+        rounds = one.rounds(left[0] if left else None)
+        if rounds is None:
+            yield one
+        else:
+            left.pop(0)
+            yield from rounds
 
 
 def _stands(needed: Pass, before: Sequence[Pass]) -> bool:

@@ -19,6 +19,7 @@ from zc.training.graph import GraphModule
 from zc.training.ops.call import Tensor
 from zc.training.recipe import Recipe
 from zc.training.rows import Parts, Rows
+from zc.training.sparsity import GroupPenalty
 
 EVALUATIONS = 20
 """How often the held-back rows are looked at in a run; checkpoints are written then."""
@@ -82,6 +83,7 @@ def fit(
     recipe: Recipe,
     augment: Augment,
     *,
+    penalty: GroupPenalty | None = None,
     track: Track = untracked,
     label: str = "train",
     checkpoint: Checkpoint | None = None,
@@ -96,7 +98,7 @@ def fit(
     module.to(device)
     objective.place(device)
     with _threads(recipe.threads):
-        return _Run(module, objective, parts, recipe, augment, device, checkpoint).go(track, label)
+        return _Run(module, objective, parts, recipe, augment, device, checkpoint, penalty).go(track, label)
 
 
 def pick_device(recipe: Recipe) -> torch.device:
@@ -111,7 +113,7 @@ def to_device(feeds: dict[str, Array], device: torch.device) -> dict[str, Tensor
     """Feeds as tensors; images in the layout in which convolutions are trained fastest."""
     out = {}
     for name, array in feeds.items():
-        tensor = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        tensor = torch.from_numpy(np.array(array)).to(device)  # a copy: arrays of samples may be read-only
         images = tensor.dim() == 4 and tensor.is_floating_point()
         out[name] = tensor.contiguous(memory_format=torch.channels_last) if images else tensor
     return out
@@ -127,7 +129,9 @@ class _Run:
         augment: Augment,
         device: torch.device,
         checkpoint: Checkpoint | None,
+        penalty: GroupPenalty | None,
     ) -> None:
+        self.penalty = penalty
         self.module, self.objective, self.parts = module, objective, parts
         self.recipe, self.augment, self.device, self.checkpoint = recipe, augment, device, checkpoint
         self.rows = parts.train
@@ -184,6 +188,8 @@ class _Run:
         with self._precision():
             terms = self.objective.terms(batch, True)
             loss = self._total(terms)
+            if self.penalty is not None:
+                loss = loss + self.penalty()
         value = float(loss.detach())
         if not math.isfinite(value):
             return value
@@ -250,6 +256,9 @@ class _Run:
             with torch.no_grad(), self._precision():
                 found += size * float(self._total(self.objective.terms(self._to_batch(feeds, labels), False)))
             count += size
+        if self.penalty is not None:
+            with torch.no_grad():
+                found += count * float(self.penalty())
         return found / count if math.isfinite(found) else math.inf
 
     def _diverged(self, loss: float) -> None:
