@@ -38,7 +38,7 @@ class Group:
     rows: Ints
     """The part of the group that each atom is of: as many must leave of each part."""
     width: int
-    """Channels of an atom in the first weight."""
+    """Channels of an atom: positions in the weight where it has fewest (a unit of an LSTM has four rows in others)."""
     members: tuple[Member, ...]
     made_by: tuple[str, ...]
     """The nodes that make these channels."""
@@ -101,7 +101,7 @@ def find_groups(flow: Flow, classes: Classes) -> Groups:
     groups = []
     for index, own in enumerate(atoms):
         names = makers[index] or [members[index][0].weight]
-        width = members[index][0].width
+        width = min(member.width for member in members[index])
         groups.append(Group(names[0], own, classes.row[own], width, tuple(members[index]), tuple(makers[index])))
     return Groups(flow, classes, tuple(groups), _pinned(flow, classes), group_of)
 

@@ -14,6 +14,7 @@ from zc.errors import ZcError
 from zc.ir.edit import make_constant, sort_nodes, sweep
 from zc.ir.graph import Constant, describe
 from zc.ir.model import Model
+from zc.ir.quantised import is_quantised
 from zc.ir.shapes import infer_shapes
 from zc.measure.agreement import Reference
 from zc.measure.cost import Cost, count
@@ -148,6 +149,12 @@ class Prune(Pass):
         if not groups.groups:
             result.declined(model.name, f"no channel was removed: {_why_nothing(groups)}")
             return result
+        if is_quantised(model):
+            result.warn(
+                model.name,
+                "its weights are codes: channels are chosen by the size of their weights, and layers behind the cut are "
+                "not refitted; where the float model is at hand, prune,quantize keeps much more of its accuracy",
+            )
         job = _Job(self, model, samples, ctx)
         plan = job.plan(work, groups)
         lost = self._lost(plan, job, result)

@@ -8,6 +8,7 @@ from zc.ir.graph import Array, describe
 from zc.measure.cost import Cost
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Ints
+from zc.passes.prune.rules.recurrent import GATES
 
 
 @dataclass(eq=False)
@@ -55,10 +56,15 @@ def macs(groups: Groups, cost: Cost) -> Resource:
     for product in groups.flow.products:
         if describe(product.node) in place:
             made[place[describe(product.node)]] = share_of(groups, product.labels)
+    sizes = np.array(list(nodes.values()))
     for one in groups.flow.contractions:
         if describe(one.node) in place:
-            taken[place[describe(one.node)]] = share_of(groups, one.labels)
-    return Resource("macs", 0.0, np.array(list(nodes.values())), (made, taken))
+            share = share_of(groups, one.labels)
+            if one.node.op in GATES:  # sums over inputs and over units, in proportion to their numbers
+                inputs, units = (int(t.shape[-1]) for t in one.node.inputs[1:3])
+                share = share * (inputs if one.place == 0 else units) / (inputs + units)
+            taken[place[describe(one.node)]] += share
+    return Resource("macs", 0.0, sizes, (made, taken))
 
 
 def parameters(groups: Groups, cost: Cost) -> Resource:

@@ -391,3 +391,15 @@ def test_a_result_that_is_slower_is_warned_of(zc, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(speed, "_SLOWER", 0.0)
     done = zc("opt", DIGITS, "-p", "quantize", "--calib", CALIB, "-o", tmp_path / "out.onnx")
     assert "x as long as the original" in done.err
+
+
+@pytest.mark.parametrize("pipeline", ["prune:ratio=0.3,quantize", "quantize,prune:ratio=0.3"])
+def test_pruning_and_quantising_work_in_either_order(zc: Callable, tmp_path: Path, pipeline: str) -> None:
+    out = tmp_path / "o.onnx"
+    done = zc("opt", DIGITS, "-p", pipeline, "--calib", CALIB, "-o", out, "--no-bench")
+    assert done.code == 0
+    stats = [json.loads(zc("stats", path, "--json").out) for path in (DIGITS, out)]
+    assert stats[1]["macs"] < 0.8 * stats[0]["macs"]
+    assert stats[1]["bytes"] < 0.3 * stats[0]["bytes"]
+    assert stats[1]["ops"]["QuantizeLinear"] > 5
+    assert ("prune,quantize keeps much more" in done.err + done.out) == pipeline.startswith("quantize")

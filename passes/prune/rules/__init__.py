@@ -1,11 +1,14 @@
 """One transfer rule for each operator: how the labels of its inputs become those of its outputs."""
 
 from zc.passes.prune.rules import (
+    attention,
     convolution,
+    einsum,
     elementwise,
     movement,
     normalization,
     products,
+    recurrent,
     reshaping,
     shapes,
     slicing,
@@ -17,6 +20,9 @@ RULES: dict[str, Rule] = {
     **elementwise.RULES,
     **convolution.RULES,
     **products.RULES,
+    **einsum.RULES,
+    **attention.RULES,
+    **recurrent.RULES,
     **movement.RULES,
     **slicing.RULES,
     **reshaping.RULES,

@@ -502,24 +502,6 @@ def test_attention_loses_whole_heads_and_the_normalised_width_stays(prune: Calla
     assert pruned.shape("bq") == (16,)
 
 
-def test_recurrent_layers_are_left_with_the_reason(prune: Callable) -> None:
-    pruned = prune(
-        HEAD
-        + """g (float[6,N,4] x) => (float[6,N,3] y)
-        <float[4,8] w0, float[1,32,8] w, float[1,32,8] r, float[8,12] fc1, float[12,3] fc2, int64[1] one = {1}>
-        {
-            i = MatMul (x, w0)
-            h, last, cell = LSTM <hidden_size = 8> (i, w, r)
-            s = Squeeze (h, one)
-            f = MatMul (s, fc1)
-            y = MatMul (f, fc2)
-        }""",
-        ratio=0.5,
-    )
-    assert (pruned.shape("w0"), pruned.shape("fc1"), pruned.shape("fc2")) == ((4, 8), (8, 6), (6, 3))
-    assert "LSTM 'h', an operator without a pruning rule" in pruned.reasons()
-
-
 def test_bodies_of_control_flow_shrink_inside(prune: Callable) -> None:
     pruned = prune(
         HEAD

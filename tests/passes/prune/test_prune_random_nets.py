@@ -178,6 +178,23 @@ class Net:
         y = self.add("Transpose", [self.add("Add", [tokens, y], 0)], 0, perm=[0, 2, 1])
         return self.add("Reshape", [y, self.ints(0, 0, SIDE, SIDE)], self.channels[x])
 
+    def recurrent(self, x: str) -> str:
+        op, gates = [("LSTM", 4), ("GRU", 3), ("RNN", 1)][int(self.rng.integers(3))]
+        c, both = self.channels[x], int(self.rng.integers(1, 3))
+        steps = self.add("Transpose", [self.add("Reshape", [x, self.ints(0, 0, -1)], 0)], 0, perm=[2, 0, 1])
+        weights = [self.weight(both, gates * 6, c), self.weight(both, gates * 6, 6), self.weight(both, 2 * gates * 6)]
+        kind = {"hidden_size": 6, "direction": ["forward", "bidirectional"][both - 1]}
+        y = self.add("Transpose", [self.add(op, [steps, *weights], 0, **kind)], 0, perm=[2, 1, 3, 0])
+        return self.add("Reshape", [y, self.ints(0, 6 * both, SIDE, SIDE)], 6 * both)
+
+    def fused_attention(self, x: str) -> str:
+        c = self.channels[x]
+        tokens = self.add("Transpose", [self.add("Reshape", [x, self.ints(0, 0, -1)], 0)], 0, perm=[0, 2, 1])
+        inner = [tokens, self.weight(c, 36), self.weight(36)]
+        y = self.add("Attention", inner, 12, domain="com.microsoft", num_heads=3)
+        y = self.add("Einsum", [y, self.weight(12, 8)], 8, equation="bth,ho->bot")
+        return self.add("Reshape", [y, self.ints(0, 0, SIDE, SIDE)], 8)
+
     def hidden_rows(self, x: str) -> str:
         flat = self.add("Flatten", [x], 0)
         hidden = self.add(
@@ -198,7 +215,8 @@ class Net:
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
             self.weights,
         )
-        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
         onnx.checker.check_model(proto, full_check=True)
         return Model.from_proto(proto)
 
@@ -206,7 +224,7 @@ class Net:
 BLOCKS = [
     "plain", "residual", "projection", "zero_padded_shortcut", "dense", "inception", "squeeze_excite", "split_concat",
     "shuffle", "grouped", "inverted_residual", "down_and_up", "sub_pixels", "parametric", "group_norm", "permuted",
-    "tiled", "sliced", "attention", "hidden_rows",
+    "tiled", "sliced", "attention", "recurrent", "fused_attention", "hidden_rows",
 ]  # fmt: skip
 
 
