@@ -152,8 +152,8 @@ class Prune(Pass):
         if is_quantised(model):
             result.warn(
                 model.name,
-                "its weights are codes: channels are chosen by the size of their weights, and layers behind the cut are "
-                "not refitted; where the float model is at hand, prune,quantize keeps much more of its accuracy",
+                "its weights are codes: channels are chosen by the size of their weights, and layers behind the cut "
+                "are not refitted; where the float model is at hand, prune,quantize keeps much more of its accuracy",
             )
         job = _Job(self, model, samples, ctx)
         plan = job.plan(work, groups)

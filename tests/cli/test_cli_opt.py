@@ -1,6 +1,7 @@
 """`zc opt` as its user meets it: what it writes, what it says, and what it never damages."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
