@@ -13,7 +13,7 @@ from zc.backends.tflite.legalise import PASSES
 from zc.backends.tflite.litert import LiteRtRunner
 from zc.backends.tflite.prediction import predict, refusals
 from zc.backends.tflite.proof import prove
-from zc.backends.tflite.targets import TARGET
+from zc.backends.tflite.targets import TARGET, WHOLE
 from zc.ir.files import write_atomically
 from zc.ir.model import Model
 from zc.pipeline.base import Context, Note
@@ -34,6 +34,9 @@ class Tflite(Backend):
     activations when they run."""
     io: Literal["float", "int8"] = "float"
     """Inputs and outputs of a quantised model: numbers, or the codes themselves."""
+    whole: bool = False
+    """Let `quantize` put everything into integers that has an int8 kernel, likelihoods too, as microcontrollers need
+    it; io=int8 asks for that by itself."""
     order: Literal["nhwc", "onnx"] = "nhwc"
     """Images at inputs and outputs: channels last, as LiteRT computes, or in ONNX's order behind a transpose."""
     signature: str = SIGNATURE
@@ -41,8 +44,8 @@ class Tflite(Backend):
 
     @property
     def target(self) -> Target:
-        """One for all forms."""
-        return TARGET
+        """What has an int8 kernel; with everything in integers, that too which gains nothing by it."""
+        return WHOLE if self.whole or self.io == "int8" else TARGET
 
     def legalise(self, model: Model) -> str:
         """Clean-up, and GELU in one node."""

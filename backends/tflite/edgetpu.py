@@ -39,6 +39,7 @@ class EdgeTpu(Tflite):
     name: ClassVar[str] = "edgetpu"
 
     io: Literal["float", "int8"] = "int8"
+    whole: bool = True
 
     @property
     def target(self) -> Target:

@@ -143,6 +143,9 @@ def clip(lowering: Lowering, node: Node) -> None:
 
     value = source
     low, high = (_coded_limit(lowering, limit, source) for limit in (low, high))
+    if source.quant is not None and _is_zero(low, source.quant) and _is_top(high, source):
+        lowering.op("RELU", [source], [out])
+        return
     for code, limit, last in (("MAXIMUM", low, high is None), ("MINIMUM", high, True)):
         if limit is not None:
             made = out if last else lowering.like(out)
@@ -161,6 +164,15 @@ def _coded_limit(lowering: Lowering, limit: FlatTensor | None, source: FlatTenso
         info = np.iinfo(source.dtype)
         codes = np.clip(np.rint(codes / source.quant.scale[0]) + source.quant.zero[0], info.min, info.max)
     return lowering.array(codes.astype(source.dtype), limit.name, source.quant)
+
+
+def _is_zero(limit: FlatTensor | None, quant: Quant) -> bool:
+    return limit is not None and limit.data is not None and int(limit.data.reshape(-1)[0]) == int(quant.zero[0])
+
+
+def _is_top(limit: FlatTensor | None, source: FlatTensor) -> bool:
+    """Does a limit cut no code off?"""
+    return limit is None or (limit.data is not None and int(limit.data.reshape(-1)[0]) == np.iinfo(source.dtype).max)
 
 
 def _limit(lowering: Lowering, node: Node, position: int) -> FlatTensor | None:
@@ -259,13 +271,6 @@ def modulo(lowering: Lowering, node: Node) -> None:
     size_a, size_b = lowering.apply("ABS", a), lowering.apply("ABS", b)
     rest = lowering.apply("FLOOR_MOD", size_a, size_b, shape=out.shape)
     lowering.op("MUL", [rest, lowering.apply("SIGN", a)], [out])
-
-
-def negated(code: str, lowering: Lowering, node: Node) -> None:
-    """An operator on truth values that is the negation of a kernel."""
-    layout, both = operands(lowering, node.inputs, node.outputs[0])
-    out = lowering.out(node.outputs[0], layout)
-    lowering.op("LOGICAL_NOT", [lowering.apply(code, *both, shape=out.shape, dtype=np.bool_)], [out])
 
 
 def same(lowering: Lowering, node: Node) -> None:

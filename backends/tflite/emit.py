@@ -74,7 +74,7 @@ def flatten(model: Model, options: TfliteOptions | None = None) -> Flat:
         if left:
             raise ZcError(
                 f"{model.name}: {', '.join(left)} cannot be int8: what reads or makes it computes in float; "
-                "quantise for this target (zc opt -p quantize --target tflite), or leave the ends float"
+                "quantise for them (zc opt -p quantize --target tflite:io=int8), or leave the ends float"
             )
     return Flat(lowered, notes)
 

@@ -20,11 +20,6 @@ def channels_last(rank: int) -> Layout:
     return (0, *range(2, rank), 1) if rank > 2 else plain(rank)
 
 
-def channels_first(rank: int) -> Layout:
-    """The inverse of `channels_last`: the layout of an NHWC value in an NCHW tensor."""
-    return (0, rank - 1, *range(1, rank - 1)) if rank > 2 else plain(rank)
-
-
 def permuted(shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
     """The sizes of a value's axes in the order of the tensor."""
     return tuple(shape[axis] for axis in layout)

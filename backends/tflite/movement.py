@@ -7,7 +7,6 @@ import onnx_graphsurgeon as gs
 
 from zc.backends.tflite.broadcast import common_layout
 from zc.backends.tflite.codes import read_tied
-from zc.backends.tflite.flat import FlatTensor
 from zc.backends.tflite.layout import Layout, channels_last, permuted, plain, reshaped, through
 from zc.backends.tflite.lowering import Lowering, Spread, Value
 from zc.ir.graph import Array, Node, Tensor, attribute
@@ -168,19 +167,9 @@ def tile(lowering: Lowering, node: Node) -> None:
     lowering.op("TILE", [source, lowering.integers(counts)], [lowering.out(out, layout, source.quant)])
 
 
-def image_layout(lowering: Lowering, tensor: Tensor) -> Layout:
-    """Channels last for values with axes of space."""
-    return channels_last(lowering.rank(tensor))
-
-
 def last_axis(layout: Layout, axis: int) -> Layout:
     """A layout with one axis moved to the end."""
     return (*(a for a in layout if a != axis), axis)
-
-
-def constant_like(values: Array, lowering: Lowering, stem: str = "constant") -> FlatTensor:
-    """A constant in the float type of the file."""
-    return lowering.array(values.astype(np.float32) if values.dtype.kind == "f" else values, stem)
 
 
 RULES = {

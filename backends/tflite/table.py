@@ -12,6 +12,7 @@ from zc.backends.tflite import (
     products,
     recurrent,
     reductions,
+    resizing,
     shapes,
 )
 from zc.backends.tflite.elementwise import Rule
@@ -26,6 +27,7 @@ RULES: dict[str, Rule] = {
     **composed.RULES,
     **movement.RULES,
     **indexing.RULES,
+    **resizing.RULES,
     **recurrent.RULES,
     **reductions.RULES,
     **normalisation.RULES,

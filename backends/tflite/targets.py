@@ -41,15 +41,21 @@ TARGET = Target(
     channel_step=8,
 )
 
-EDGETPU = replace(
+WHOLE = replace(
     TARGET,
+    whole=True,
+    integer_ops=TARGET.integer_ops | {"Softmax"},
+    float_ops={op: why for op, why in TARGET.float_ops.items() if op != "Softmax"},
+)
+"""Runtimes without float kernels: microcontrollers, or ends that are codes."""
+
+EDGETPU = replace(
+    WHOLE,
     name="edgetpu",
     activation_bits=frozenset({8}),
     per_tensor_ops=frozenset({"Gemm", "MatMul"}),
-    whole=True,
-    integer_ops=TARGET.integer_ops - {"HardSwish", "Gelu", "LeakyRelu"} | {"Softmax"},
-    transparent_ops=TARGET.transparent_ops - {"Tile", "Gather", "DepthToSpace"},
-    float_ops={op: why for op, why in TARGET.float_ops.items() if op != "Softmax"},
+    integer_ops=WHOLE.integer_ops - {"HardSwish", "Gelu", "LeakyRelu"},
+    transparent_ops=WHOLE.transparent_ops - {"Tile", "Gather", "DepthToSpace"},
     lookup_ops=frozenset(),
 )
 """Coral's accelerator: what does not run in integers there runs on the CPU, and so does all behind it."""

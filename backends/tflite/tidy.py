@@ -49,13 +49,15 @@ def _join_reshapes(graph: FlatGraph) -> None:
 
 
 def _fuse_activations(graph: FlatGraph) -> None:
-    """A float activation behind an operator that can apply it itself and that nothing else reads."""
+    """An activation behind an operator that can apply it itself and that nothing else reads."""
     readers, outputs = graph.readers(), {id(t) for t in graph.outputs.values()}
     makers = graph.producers()
     gone: set[int] = set()
     for op in graph.ops:
         source = op.inputs[0] if op.inputs else None
-        if op.code not in _ACTIVATIONS or source is None or source.dtype != np.float32 or id(source) in outputs:
+        if op.code not in _ACTIVATIONS or source is None or id(source) in outputs:
+            continue
+        if source.quant is not None and not source.quant.same(op.outputs[0].quant):
             continue
         maker = makers.get(id(source))
         if maker is None or maker.code not in _FUSING or len(readers[id(source)]) != 1:

@@ -9,7 +9,7 @@ from zc.backends.onnxruntime import TARGET as ORT
 from zc.backends.tflite.emit import TfliteOptions, flatten, to_tflite
 from zc.backends.tflite.legalise import legalise
 from zc.backends.tflite.litert import LiteRtRunner
-from zc.backends.tflite.targets import TARGET
+from zc.backends.tflite.targets import TARGET, WHOLE
 from zc.data.synthetic import synthesize
 from zc.errors import ZcError
 from zc.execute import Runner
@@ -101,6 +101,36 @@ def test_ends_may_be_codes(int8: Model) -> None:
     runner = LiteRtRunner(data)
     assert (runner.inputs["x"]["dtype"], runner.outputs["y"]["dtype"]) == (np.int8, np.int8)
     np.testing.assert_array_equal(outputs(int8, data)[0], outputs(int8, to_tflite(int8))[0])
+
+
+def test_a_relu_on_codes_is_part_of_the_operator_in_front() -> None:
+    model = from_text("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2,4] x) => (float[2,4] y)
+          <float s = {0.5}, int8 z = {3}, float t = {1.0}, int8 o = {-5}, int8 h = {127}> {
+            a = QuantizeLinear (x, s, z)
+            b = DequantizeLinear (a, s, z)
+            c = Add (b, b)
+            d = QuantizeLinear (c, t, o)
+            e = Clip (d, o, h)
+            y = DequantizeLinear (e, t, o)
+        }""")
+    assert [op.code for op in flatten(legalise(model)).graph.ops] == ["QUANTIZE", "ADD", "DEQUANTIZE"]
+    ours, theirs = outputs(model, to_tflite(model))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_with_everything_in_integers_likelihoods_are_codes_too() -> None:
+    model = net()
+    tail = model.graph.outputs[0]
+    model.graph.outputs = [model.graph.layer(op="Softmax", inputs=[tail], outputs=["p"])[0]]
+    model.graph.outputs[0].dtype, model.graph.outputs[0].shape = np.dtype(np.float32), list(tail.shape)
+    options = Quantize(rounding="nearest", equalize=False, guard=False, float_if_faster=False)
+    options.run(model, Context(WHOLE, synthesize(model.inputs, 16, seed=1)))
+    graph = flatten(legalise(model), TfliteOptions(ends="int8")).graph
+    (quant,) = (tensor.quant for tensor in graph.outputs.values())
+    assert graph.ops[-1].code == "SOFTMAX"
+    assert quant is not None
+    assert (float(quant.scale[0]), int(quant.zero[0])) == (1 / 256, -128)
 
 
 def test_ends_of_a_float_model_cannot_be_codes() -> None:
