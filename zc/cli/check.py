@@ -21,6 +21,6 @@ def command(model: str, target: str | None, shapes: tuple[str, ...], as_json: bo
       zc check int8.onnx --target ort-cpu
       zc check int8.onnx --target ort-arm --json
     """
-    from zc.cli.emitting import check
+    from zc.cli.checking import check
 
     check(model, target, shapes, as_json)
