@@ -1,6 +1,6 @@
 """Allots what leaves to the groups: alike to all, or most where the network loses least for what it saves."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -41,15 +41,43 @@ def alike(groups: Sequence[Group], rankings: Sequence[Ranking], limits: Limits) 
     )
 
 
-def alike_to_goal(
-    groups: Sequence[Group], rankings: Sequence[Ranking], limits: Limits, resource: Measured, goal: float
+def isomorphic(groups: Sequence[Group], rankings: Sequence[Ranking], limits: Limits) -> Ints:
+    """The same share of every kind of group; among the groups of a kind, most where it costs least.
+
+    Groups are of a kind when they have as many atoms and occur in weights of the same sizes. (Fang et al., Isomorphic
+    Pruning for Vision Models, 2024.)
+    """
+    lost = alike(groups, rankings, limits)
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for number, group in enumerate(groups):
+        members = tuple(sorted((m.axes, m.width, m.params) for m in group.members))
+        kinds.setdefault((group.size, group.width, rankings[number].steps, members), []).append(number)
+    for mine in kinds.values():
+        if len(mine) > 1 and lost[mine].any():
+            steps = np.array([rankings[g].steps for g in mine], np.float64)
+            atoms = Resource("atoms", 0.0, steps, (np.eye(len(mine)), np.zeros((len(mine), len(mine)))))
+            own = [groups[g] for g in mine], [rankings[g] for g in mine]
+            lost[mine] = cheapest_to_goal(*own, limits, atoms, float(steps.sum() - lost[mine].sum()))
+    return lost
+
+
+Share = Callable[[Sequence[Group], Sequence[Ranking], Limits], Ints]
+
+
+def share_to_goal(
+    groups: Sequence[Group],
+    rankings: Sequence[Ranking],
+    limits: Limits,
+    resource: Measured,
+    goal: float,
+    share: Share = alike,
 ) -> Ints:
-    """The same share of every group, such that the resource comes as near to the goal as it can."""
+    """The same share of every group (or kind of group), so that the resource comes as near to the goal as it can."""
     low, high = 0.0, 1.0
     above, below = np.zeros(len(groups), np.int64), narrowest(groups, rankings, limits)
     for _ in range(24):
         ratio = (low + high) / 2
-        lost = alike(groups, rankings, replace(limits, ratio=ratio))
+        lost = share(groups, rankings, replace(limits, ratio=ratio))
         if resource.left(shares(lost, rankings)) > goal:
             low, above = ratio, lost
         else:

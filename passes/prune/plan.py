@@ -11,8 +11,9 @@ from zc.errors import ZcError
 from zc.ir.model import Model
 from zc.measure.cost import Cost, count
 from zc.passes.layers.layers import find_layers
-from zc.passes.prune.allot import TOLERANCE, alike, alike_to_goal, cheapest_to_goal, leaving, narrowest, shares
+from zc.passes.prune.allot import TOLERANCE, Share, alike, cheapest_to_goal, leaving, narrowest, share_to_goal, shares
 from zc.passes.prune.groups import Groups
+from zc.passes.prune.importance import USUAL, Combine
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.observations import observe
 from zc.passes.prune.ranking import OBSERVING, Criterion, Ranking, rank, readings
@@ -22,7 +23,7 @@ from zc.passes.prune.sensitivity import scaled
 from zc.passes.prune.taylor import taylor
 from zc.pipeline.base import Context
 
-Allotment = Literal["uniform", "global", "auto"]
+Allotment = Literal["uniform", "isomorphic", "global", "auto"]
 LOOKED_AT = 384
 """Rows from which channels are chosen."""
 
@@ -37,10 +38,12 @@ class Plan:
     resources: dict[str, Resource]
     spread: bool
     """Is it allotted by loss, or the same share to all groups?"""
+    share: Share = alike
+    """How the same share is given, where it is not allotted by loss."""
 
     def by_ratio(self) -> Ints:
         """The share of each group that the limits name; by loss, as many parameters as that would take."""
-        lost = alike(self.groups.groups, self.rankings, self.limits)
+        lost = self.share(self.groups.groups, self.rankings, self.limits)
         if not self.spread:
             return lost
         resource = self.resources["params"]
@@ -53,10 +56,13 @@ class Plan:
         """
         resource = self.resources[name]
         goal = share * resource.left(np.zeros(len(self.rankings)))
-        allot = cheapest_to_goal if self.spread else alike_to_goal
+        own = self.groups.groups, self.rankings
         lost = np.zeros(len(self.rankings), np.int64)
         for limits in self.limits.eased():
-            lost = allot(self.groups.groups, self.rankings, limits, resource, goal)
+            if self.spread:
+                lost = cheapest_to_goal(*own, limits, resource, goal)
+            else:
+                lost = share_to_goal(*own, limits, resource, goal, self.share)
             if self.reached(name, share, lost):
                 break
         return lost
@@ -93,10 +99,13 @@ def make_plan(
     samples: Samples | None,
     probes: Samples | None,
     ctx: Context,
+    share: Share = alike,
+    combine: Combine = USUAL,
 ) -> Plan:
     """Rank all groups; with samples and `spread`, weigh them by what the outputs of the network suffer.
 
     samples: what channels are chosen from. probes: what the outputs are compared on. refit: will the cut be repaired?
+    share: how the same share is given where not `spread`. combine: how norms in several weights come together.
 
     Raises:
         ZcError: the criterion needs samples and there are none; a weight has NaN or infinite values.
@@ -114,11 +123,11 @@ def make_plan(
     if criterion == "taylor":
         assert samples is not None
         given = taylor(groups, samples.take(0, _whole(min(samples.rows, LOOKED_AT), samples)), ctx)
-    rankings = rank(groups, criterion, read, ctx.seed, given)
+    rankings = rank(groups, criterion, read, ctx.seed, given, combine)
     if probes is not None and spread:
         rankings = scaled(model, groups, rankings, read, probes, refit, ctx)
     cost = count(model)
-    return Plan(groups, rankings, limits, resources_of(groups, cost), spread)
+    return Plan(groups, rankings, limits, resources_of(groups, cost), spread, share)
 
 
 def resources_of(groups: Groups, cost: Cost) -> dict[str, Resource]:

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -19,10 +19,12 @@ from zc.ir.shapes import infer_shapes
 from zc.measure.agreement import Reference
 from zc.measure.cost import Cost, count
 from zc.measure.timings import Timings
+from zc.passes.prune.allot import alike, isomorphic
 from zc.passes.prune.apply import remove
 from zc.passes.prune.cutting import Cut, cut_out
 from zc.passes.prune.goals import RESOURCES, Goal, guarded, lost_for
 from zc.passes.prune.groups import Group, Groups, Pinned, find_groups
+from zc.passes.prune.importance import Combine, Normalizer, Reduction
 from zc.passes.prune.interpret import interpret
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.observe import observe_sizes
@@ -85,8 +87,14 @@ class Prune(Pass):
     error (what its consumers lose when they are refitted), taylor (what the loss changes by, from gradients; needs
     the extra train). auto: error with samples, else l2."""
     allot: Allotment = "auto"
-    """uniform: the same share of each group; global: most where the network loses least for what it saves. auto:
-    uniform for a ratio and without samples, else global."""
+    """uniform: the same share of each group; isomorphic: of each kind of group, most where it costs least within a
+    kind; global: most where the network loses least for what it saves. auto: uniform for a ratio and without samples,
+    else global."""
+    reduction: Reduction = "sum"
+    """How the norms of a channel in several weights become one, for l1, l2, gm and bn."""
+    normalize: Normalizer = "mean"
+    """By what the norms of a group in one weight are divided first; none: they are compared between groups as they
+    are."""
     repair: bool | Literal["auto"] = "auto"
     """Refit the layers behind the cut to the original's values on samples. auto: when samples were given."""
     round_to: int | Literal["auto"] = "auto"
@@ -121,8 +129,9 @@ class Prune(Pass):
             raise ZcError(f"{given[0]} and {given[1]} are two goals; state one")
         if self.criterion != "auto" and self.criterion not in CRITERIA:
             raise ZcError(f"criterion is {self.criterion!r}; it must be {', '.join(CRITERIA)} or auto")
-        if self.allot not in ("uniform", "global", "auto"):
-            raise ZcError(f"allot is {self.allot!r}; it must be uniform, global or auto")
+        for name, known in (("allot", Allotment), ("reduction", Reduction), ("normalize", Normalizer)):
+            if getattr(self, name) not in get_args(known):
+                raise ZcError(f"{name} is {getattr(self, name)!r}; it must be {', '.join(get_args(known))}")
         if self.round_to != "auto" and self.round_to < 1:
             raise ZcError(f"round_to is {self.round_to}; it must be at least 1, or auto")
         if self.steps < 1:
@@ -286,6 +295,8 @@ class _Job:
             samples=None if calibration is None else calibration.fit,
             probes=None if calibration is None else calibration.held,
             ctx=self.ctx,
+            share=isomorphic if own.allot == "isomorphic" else alike,
+            combine=Combine(own.reduction, own.normalize),
         )
 
     def cut(self, work: Model, groups: Groups, gone: Ints) -> Cut:
@@ -345,12 +356,12 @@ def _tell_pinned(groups: Groups, result: PassResult) -> None:
     kinds: dict[str, list[Pinned]] = {}
     for one in groups.pinned:
         kinds.setdefault(re.sub(r"'[^']*'", "", one.reason), []).append(one)
-    for alike in kinds.values():
-        nodes = [p.node + ("" if p.channels == p.of else f" ({p.channels} of {p.of} channels)") for p in alike]
-        reasons = len({p.reason for p in alike})
+    for same in kinds.values():
+        nodes = [p.node + ("" if p.channels == p.of else f" ({p.channels} of {p.of} channels)") for p in same]
+        reasons = len({p.reason for p in same})
         more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
         others = f", and {reasons - 1} alike" if reasons > 1 else ""
-        result.declined(", ".join(nodes[:3]) + more, alike[0].reason + others)
+        result.declined(", ".join(nodes[:3]) + more, same[0].reason + others)
 
 
 def _tell_repair(cut: Cut, result: PassResult) -> None:

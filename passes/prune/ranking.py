@@ -10,7 +10,7 @@ from zc.ir.graph import Array
 from zc.passes.layers.layers import Layer
 from zc.passes.prune.elimination import Reader, eliminate
 from zc.passes.prune.groups import Group, Groups
-from zc.passes.prune.importance import Scores, geometric_median, magnitude, normalization_scale
+from zc.passes.prune.importance import USUAL, Combine, Scores, geometric_median, magnitude, normalization_scale
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.observations import Observed
 
@@ -56,17 +56,23 @@ def readings(groups: Groups, layers: Sequence[Layer], seen: dict[int, Observed])
 
 
 def rank(
-    groups: Groups, criterion: Criterion, read: Sequence[Reading], seed: int, given: Scores | None = None
+    groups: Groups,
+    criterion: Criterion,
+    read: Sequence[Reading],
+    seed: int,
+    given: Scores | None = None,
+    combine: Combine = USUAL,
 ) -> list[Ranking]:
     """The ranking of each group. A group about which a criterion says nothing is ranked by its l2 norm.
 
-    given: scores that stand in the place of the criterion's own.
+    given: scores that stand in the place of the criterion's own. combine: how norms in several weights come together;
+    where they are not divided by anything, losses are not either, so that groups can be compared.
 
     Raises:
         ZcError: a weight has NaN or infinite values.
     """
-    scores = _scores(groups, criterion, read, seed) if given is None else given
-    plain = magnitude(groups, "l2") if criterion not in ("l1", "l2") else scores
+    scores = _scores(groups, criterion, read, seed, combine) if given is None else given
+    plain = magnitude(groups, "l2", combine) if criterion not in ("l1", "l2") else scores
     result = []
     for group in groups.groups:
         own = [r for r in read if np.isin(r.roots, group.atoms).any()]
@@ -77,12 +83,15 @@ def rank(
         else:
             mine = scores if scores[group.atoms].any() else plain
             squared = criterion not in ("energy", "error", "taylor") or mine is plain
-            result.append(by_score(group, mine, squared=squared))
+            result.append(by_score(group, mine, squared=squared, whole=combine.normalizer != "none"))
     return result
 
 
-def by_score(group: Group, scores: Scores, *, squared: bool) -> Ranking:
-    """The ranking by a score; of equal scores the last leave first. The loss: the part of all (squared) scores."""
+def by_score(group: Group, scores: Scores, *, squared: bool, whole: bool = True) -> Ranking:
+    """The ranking by a score; of equal scores the last leave first.
+
+    The loss: the part of all (squared) scores of the group, or (not `whole`) their sum.
+    """
     parts = []
     for row in np.unique(group.rows):
         part = group.atoms[group.rows == row]
@@ -90,7 +99,7 @@ def by_score(group: Group, scores: Scores, *, squared: bool) -> Ranking:
     order = np.stack(parts, axis=1)
     steps = (np.square(scores[order]) if squared else scores[order]).sum(axis=1)
     total = np.concatenate([[0.0], np.cumsum(steps)])
-    return Ranking(order, total / max(total[-1], 1e-30))
+    return Ranking(order, total / max(total[-1], 1e-30) if whole else total)
 
 
 def _readers(reading: Reading, group: Group) -> list[Reader]:
@@ -103,13 +112,13 @@ def _readers(reading: Reading, group: Group) -> list[Reader]:
     ]
 
 
-def _scores(groups: Groups, criterion: Criterion, read: Sequence[Reading], seed: int) -> Scores:
+def _scores(groups: Groups, criterion: Criterion, read: Sequence[Reading], seed: int, combine: Combine) -> Scores:
     if criterion in ("l1", "l2"):
-        return magnitude(groups, "l1" if criterion == "l1" else "l2")
+        return magnitude(groups, "l1" if criterion == "l1" else "l2", combine)
     if criterion == "gm":
-        return geometric_median(groups)
+        return geometric_median(groups, combine)
     if criterion == "bn":
-        return normalization_scale(groups)
+        return normalization_scale(groups, combine)
     if criterion == "random":
         return np.random.default_rng(seed).random(groups.flow.labels.count) + 1e-6
     scores = np.zeros(groups.flow.labels.count)

@@ -10,7 +10,7 @@ from zc.data import Samples
 from zc.errors import ZcError
 from zc.ir.model import Model
 from zc.measure.timings import Timings
-from zc.passes.prune.allot import alike_to_goal, narrowest
+from zc.passes.prune.allot import narrowest, share_to_goal
 from zc.passes.prune.goals import what_is_pinned
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.plan import Plan
@@ -100,7 +100,7 @@ class LatencyRun:
         own = self.plan
         groups, rankings = own.groups.groups, own.rankings
         if self.uniform:
-            return alike_to_goal(groups, rankings, own.limits, self.clock, goal)
+            return share_to_goal(groups, rankings, own.limits, self.clock, goal)
         return fastest_for_its_loss(groups, rankings, replace(own.limits, pays={}), self.clock, goal)
 
     def _why(self, found: Reached, raw: Callable[[Ints], Model]) -> str:

@@ -10,11 +10,12 @@ from zc.errors import ZcError
 from zc.ir.model import Model
 from zc.measure.agreement import Agreement
 from zc.measure.cost import count
-from zc.passes.prune.allot import cheapest_to_goal
+from zc.passes.prune.allot import cheapest_to_goal, isomorphic
 from zc.passes.prune.cutting import Cut
 from zc.passes.prune.elimination import Reader, eliminate
 from zc.passes.prune.goals import guarded
-from zc.passes.prune.groups import Group
+from zc.passes.prune.groups import Group, Member
+from zc.passes.prune.importance import Combine, magnitude
 from zc.passes.prune.plan import make_plan, resources_of
 from zc.passes.prune.prune import Prune, analyse
 from zc.passes.prune.ranking import CRITERIA, OBSERVING, Ranking
@@ -67,7 +68,7 @@ def prune(model: Model, samples: Samples | None = None, **options: object) -> Pa
 
 @pytest.mark.parametrize("goal", ["macs", "params", "bytes"])
 @pytest.mark.parametrize("share", [0.8, 0.5, 0.3])
-@pytest.mark.parametrize("allot", ["uniform", "global"])
+@pytest.mark.parametrize("allot", ["uniform", "isomorphic", "global"])
 def test_a_share_is_reached_within_two_percent(graph: Callable, goal: str, share: float, allot: str) -> None:
     model = graph(NET)
     before = count(model)
@@ -171,7 +172,7 @@ def test_no_option_without_samples_is_careful_and_says_so(graph: Callable) -> No
     assert any(n.kind == "warning" and "nothing can be measured" in n.what for n in result.notes)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", [c for c in CRITERIA if c != "taylor"])  # which needs the extra train
 def test_every_criterion_prunes(graph: Callable, samples: Samples, criterion: str) -> None:
     model = graph(NET)
     result = prune(model, samples, ratio=0.5, criterion=criterion, repair=False)
@@ -241,3 +242,41 @@ def test_what_costs_little_leaves_first() -> None:
     assert lost.tolist() == [7, 0]
     lost = cheapest_to_goal(groups, [ranked(1.0), ranked(1.0)], Limits(0, 1, 1), resource, 100.0)
     assert lost.tolist() == [5, 5]
+
+
+def _alike(count: int) -> list[Group]:
+    member = Member("w", (0,), 1, 9)
+    atoms = np.arange(10)
+    return [Group(str(i), atoms + 10 * i, np.zeros(10, np.int64), 1, (member,), ()) for i in range(count)]
+
+
+def test_isomorphic_groups_share_what_a_kind_loses() -> None:
+    groups = _alike(2)
+    other = Group("c", np.arange(20, 40), np.zeros(20, np.int64), 1, (Member("v", (0,), 1, 9),), ())
+
+    def ranked(group: Group, scale: float) -> Ranking:
+        steps = len(group.atoms)
+        return Ranking(group.atoms[:, None], scale * (np.arange(steps + 1) / steps) ** 2)
+
+    rankings = [ranked(groups[0], 1.0), ranked(groups[1], 100.0), ranked(other, 1e6)]
+    lost = isomorphic([*groups, other], rankings, Limits(0.3, 1, 1))
+    assert lost.tolist() == [6, 0, 6]  # three of ten of each kind, all of the first kind from its cheap group
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean", "max", "product"])
+@pytest.mark.parametrize("normalize", ["mean", "max", "sum", "none"])
+def test_norms_come_together_as_asked(graph: Callable, reduction: str, normalize: str) -> None:
+    groups = analyse(graph(NET), only=("w1",))
+    found = magnitude(groups, "l1", Combine(reduction, normalize))[groups.groups[0].atoms]  # type: ignore[arg-type]
+    weights = {c.name: np.abs(np.asarray(c.values, np.float64)) for c in groups.flow.constants}
+    parts = [weights["w1"].sum(axis=(1, 2, 3)), weights["w2"].sum(axis=(0, 2, 3))]
+    scaled = [p / {"mean": p.mean(), "max": p.max(), "sum": p.sum(), "none": 1.0}[normalize] for p in parts]
+    want = {"sum": np.sum, "mean": np.mean, "max": np.max, "product": np.prod}[reduction](scaled, axis=0)
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+    assert prune(graph(NET), ratio=0.5, reduction=reduction, normalize=normalize).changed
+
+
+@pytest.mark.parametrize("option", ["reduction", "normalize"])
+def test_combinations_that_do_not_exist(option: str) -> None:
+    with pytest.raises(ZcError, match=f"{option} is 'median'; it must be "):
+        Prune(**{option: "median"})
