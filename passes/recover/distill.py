@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from zc.data import Samples
 from zc.errors import ZcError
 from zc.ir.model import Model, load
 from zc.passes.recover.options import TrainingPass
@@ -47,10 +48,15 @@ class Distill(TrainingPass):
     models have."""
     outputs: tuple[str, ...] = ()
     """Outputs or inner values to train towards, separated by +; by default all outputs."""
+    blocks: int = 1
+    """Train one part of the net after the other, so many in all, each towards the teacher's value behind it: for when
+    memory is short."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_losses(self.loss, self.weights)
+        if self.blocks < 1:
+            raise ZcError(f"blocks is {self.blocks}; it must be at least 1")
         if self.temperature <= 0:
             raise ZcError(f"temperature is {self.temperature:g}; it must be above 0")
 
@@ -81,10 +87,8 @@ def distil(options: "Distill", model: Model, ctx: Context, *, learn_scales: bool
     from zc.training.extra import require_torch
 
     require_torch(options.name)
-    from zc.passes.recover.training import run_training
-    from zc.training.distillation import Distillation, match_models
-    from zc.training.gradient import require_gradient
-    from zc.training.graph import GraphModule
+    from zc.passes.recover.blocks import train_blocks
+    from zc.training.distillation import match_models
 
     samples = options.need_rows(ctx)
     if "labels" in options.loss and samples.labels is None:
@@ -92,8 +96,29 @@ def distil(options: "Distill", model: Model, ctx: Context, *, learn_scales: bool
     teacher = load(options.teacher) if options.teacher else ctx.original
     if teacher is None:
         raise ZcError("there is no model before this one to learn from; name one with teacher=FILE")
+    if options.blocks > 1:
+        return train_blocks(options, model, teacher, ctx, samples, learn_scales)
     match = match_models(model, teacher, options.outputs, options.features)
     _require_pairs(options, match)
+    return train_towards(options, model, teacher, match, options.chosen(model), ctx, samples, learn_scales)
+
+
+def train_towards(
+    options: "Distill",
+    model: Model,
+    teacher: Model,
+    match: "Match",
+    chosen: set[str],
+    ctx: Context,
+    samples: Samples,
+    learn_scales: bool,
+) -> PassResult:
+    """One training run of the chosen weights towards what student and teacher are matched at."""
+    from zc.passes.recover.training import run_training
+    from zc.training.distillation import Distillation
+    from zc.training.gradient import require_gradient
+    from zc.training.graph import GraphModule
+
     ours = [mine.value for mine, _ in match.heads]
     theirs = [other.value for _, other in match.heads]
     inner: list[str] = []
@@ -101,7 +126,6 @@ def distil(options: "Distill", model: Model, ctx: Context, *, learn_scales: bool
         inner += match.hints
     if "attention" in options.loss:
         inner += match.maps
-    chosen = options.chosen(model)
     student = GraphModule(model, outputs=_once(ours + inner), train=chosen.__contains__, learn_scales=learn_scales)
     if not student.weights:
         raise ZcError(f"{model.name}: no weight is left to train")

@@ -37,10 +37,13 @@ class Match:
     """Inner values that both have, with equal places but perhaps other channels."""
 
 
-def match_models(student: Model, teacher: Model, outputs: tuple[str, ...], hints: tuple[str, ...]) -> Match:
+def match_models(
+    student: Model, teacher: Model, outputs: tuple[str, ...], hints: tuple[str, ...], most: int = MOST_HINTS
+) -> Match:
     """Pair the heads, and the inner values that have one name in both.
 
-    outputs: as for `find_heads`. hints: globs over names of inner values; all, if none are given.
+    outputs: as for `find_heads`. hints: globs over names of inner values. most: how many of them, spread evenly over
+    the graph, where no globs are given.
 
     Raises:
         ZcError: the teacher's outputs are others; a glob matches nothing that both have.
@@ -62,7 +65,7 @@ def match_models(student: Model, teacher: Model, outputs: tuple[str, ...], hints
     same = [name for name in shared if _fit(own[name], other[name])]
     places = [name for name in shared if len(own[name]) in (3, 4) and _same_places(own[name], other[name])]
     if not hints:
-        same, places = _spread(same), _spread(places)
+        same, places = _spread(same, most), _spread(places, most)
     return Match([(head, theirs[head.output]) for head in ours], same, places)
 
 
@@ -186,8 +189,8 @@ def _hinted(model: Model) -> set[str]:
     return {t.name for node in model.graph.nodes if node.op in _HINTS for t in node.outputs}
 
 
-def _spread(names: list[str]) -> list[str]:
-    """At most `MOST_HINTS` of them, evenly, the last among them."""
-    if len(names) <= MOST_HINTS:
+def _spread(names: list[str], most: int) -> list[str]:
+    """At most so many of them, evenly, the last among them."""
+    if len(names) <= most:
         return names
-    return [names[(i + 1) * len(names) // MOST_HINTS - 1] for i in range(MOST_HINTS)]
+    return [names[(i + 1) * len(names) // most - 1] for i in range(most)]

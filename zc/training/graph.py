@@ -97,8 +97,10 @@ class GraphModule(torch.nn.Module):
         self._moving = _running_statistics(model)
         self._block = self._compile(model.graph, _ancestors(wanted), wanted)
         used = [role for role in roles if id(role.read) in self._slots]
-        for scale in learned_scales(model) if learn_scales else ():
-            if id(scale.constant) in self._slots:
+        scales = learned_scales(model) if learn_scales else []
+        moved = {id(s.parameter) for s in scales if s.own and (train is None or train(s.name))}
+        for scale in scales:  # those that hang on a trained one follow, whatever was chosen
+            if id(scale.constant) in self._slots and any(id(p) in moved for p in scale.parameters):
                 self._trained.append((self._slots[id(scale.constant)], scale))
                 self._add(scale)
         for role in used:
@@ -239,7 +241,8 @@ class GraphModule(torch.nn.Module):
 
     def _add(self, weight: Weight) -> None:
         self.weights[weight.name] = weight
-        if all(weight.parameter is not known for known in self._own):
+        follows = isinstance(weight, ScaleWeight) and not weight.own
+        if not follows and all(weight.parameter is not known for known in self._own):
             self._own.append(weight.parameter)
 
     def _fold(self, block: _Block, changing: set[Slot]) -> None:

@@ -114,6 +114,8 @@ class ScaleWeight(Weight):
 
     def __init__(self, constant: Constant, parameters: list[torch.nn.Parameter]) -> None:
         self.constant, self.parameters, self.parameter = constant, parameters, parameters[0]
+        self.own = len(parameters) == 1
+        """Has it a parameter of its own kind, or does it follow from others?"""
         self.name = constant.name
         self._type = np.dtype(constant.dtype)
         self._start = as_tensor(constant.values)
