@@ -6,6 +6,7 @@
 Codes are int8, or int16 around zero. Those of type uint8 become int8: number and zero point less 128, which is exact.
 """
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -82,13 +83,13 @@ def quantize(lowering: Lowering, node: Node) -> None:
         lowering.values[id(out)] = value
         return
     if value is None:
-        tensor, layout = lowering.read(source), lowering.layout(source)
-    else:
-        value = lowering.settled(source)
-        tensor, layout = value.tensor, value.layout
-    made = FlatTensor(lowering.take(out.name), tensor.shape, kind, quant)
-    lowering.op("QUANTIZE", [tensor], [made])
-    lowering.values[id(out)] = Value(made, layout)
+        value = Value(lowering.read(source), lowering.layout(source))
+    waiting = value.spread
+    made = FlatTensor(lowering.take(out.name), value.tensor.shape, kind, quant)
+    lowering.op("QUANTIZE", [value.tensor], [made])
+    if waiting is not None:  # rounding does not mind the order of the numbers
+        waiting = replace(waiting, source=Value(made, waiting.source.layout))
+    lowering.values[id(out)] = Value(made, value.layout, waiting)
 
 
 def _by_blocks(lowering: Lowering, node: Node, codes: Array) -> Array:

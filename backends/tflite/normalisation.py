@@ -6,6 +6,7 @@ from typing import cast
 
 import numpy as np
 
+from zc.backends.tflite.broadcast import operand
 from zc.backends.tflite.elementwise import Rule, fixed_scale
 from zc.backends.tflite.flat import FlatTensor
 from zc.backends.tflite.layout import Layout, permuted
@@ -118,41 +119,36 @@ def _inverse_root(lowering: Lowering, variance: FlatTensor, epsilon: float) -> F
 
 
 def layer_norm(lowering: Lowering, node: Node) -> None:
-    """LayerNormalization, written out."""
-    data = node.inputs[0]
-    rank = lowering.rank(data)
-    first = int(attribute(node, "axis", -1)) % rank
-    layout = _tail_last(lowering.layout(data), first)
-    source = lowering.read(data, layout)
+    """LayerNormalization, written out along the dimensions in which its axes lie."""
+    layout, source, places = _trailing(lowering, node)
     epsilon = float(attribute(node, "epsilon", 1e-5))
-    made, *moments = statistics(lowering, source, list(range(first, rank)), epsilon)
+    made, *moments = statistics(lowering, source, places, epsilon)
     for tensor, moment in zip(node.outputs[1:], moments, strict=False):
         if tensor.name:
             lowering.bind(tensor, moment, layout)
     for code, tensor in zip(("MUL", "ADD"), node.inputs[1:3], strict=False):
         if tensor.name:
-            made = lowering.apply(code, made, lowering.read(tensor))
+            made = lowering.apply(code, made, operand(lowering, tensor, layout))
     lowering.bind(node.outputs[0], made, layout)
 
 
-def _tail_last(layout: Layout, first: int) -> Layout:
-    """The axes from `first` on in order at the end; those in front as they lie."""
-    return (*(a for a in layout if a < first), *range(first, len(layout)))
+def _trailing(lowering: Lowering, node: Node) -> tuple[Layout, FlatTensor, list[int]]:
+    """What is normalised, how it lies, and the dimensions of the axes from `axis` on."""
+    data = node.inputs[0]
+    rank = lowering.rank(data)
+    first = int(attribute(node, "axis", -1)) % rank
+    layout = lowering.layout(data)
+    return layout, lowering.read(data, layout), sorted(layout.index(axis) for axis in range(first, rank))
 
 
 def rms_norm(lowering: Lowering, node: Node) -> None:
     """RMSNormalization, written out."""
-    data = node.inputs[0]
-    rank = lowering.rank(data)
-    first = int(attribute(node, "axis", -1)) % rank
-    layout = _tail_last(lowering.layout(data), first)
-    source = lowering.read(data, layout)
-    places = list(range(first, rank))
+    layout, source, places = _trailing(lowering, node)
     kept = tuple(1 if i in places else d for i, d in enumerate(source.shape))
     squares = lowering.apply("MUL", source, source)
     mean = lowering.apply("MEAN", squares, lowering.integers(places), shape=kept, keepDims=True)
     made = lowering.apply("MUL", source, _inverse_root(lowering, mean, float(attribute(node, "epsilon", 1e-5))))
-    lowering.bind(node.outputs[0], lowering.apply("MUL", made, lowering.read(node.inputs[1])), layout)
+    lowering.bind(node.outputs[0], lowering.apply("MUL", made, operand(lowering, node.inputs[1], layout)), layout)
 
 
 def instance_norm(lowering: Lowering, node: Node) -> None:
