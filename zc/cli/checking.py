@@ -72,3 +72,7 @@ def _show(predicted: Prediction) -> None:
     for why, nodes in reasons.items():
         more = f" and {len(nodes) - _NODES} more" if len(nodes) > _NODES else ""
         click.echo(f"  float  {', '.join(nodes[:_NODES])}{more}: {why}")
+    for where, into in predicted.fused[:_NODES]:
+        click.echo(f"  fuses  {where} into {into}")
+    if len(predicted.fused) > _NODES:
+        click.echo(f"  fuses  ... and {len(predicted.fused) - _NODES} more; --json has all")

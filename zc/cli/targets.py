@@ -28,7 +28,8 @@ def command(name: str | None) -> None:
         for each in names():
             backend = find_backend(each)
             endings = " ".join(backend.suffixes)
-            click.echo(f"{each:<{width}}  {endings:<12}  {(inspect.getdoc(type(backend)) or '').splitlines()[0]}")
+            paragraph = " ".join((inspect.getdoc(type(backend)) or "").split("\n\n")[0].split())
+            click.echo(f"{each:<{width}}  {endings:<12}  {paragraph.split('. ')[0].rstrip('.')}")
         return
     backend = find_backend(name)
     click.echo(f"{backend.name} ({owner(backend.name)}; writes {', '.join(backend.suffixes) or '.onnx'})\n")
