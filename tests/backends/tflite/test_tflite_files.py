@@ -95,7 +95,7 @@ def test_every_node_without_a_form_is_listed() -> None:
     model = from_text(
         """<ir_version: 8, opset_import: ["" : 17]>
         g (float[2,3] x) => (float[3,2] y, float[2,3] z) {
-            y = Einsum <equation="ij->ji"> (x)
+            y = Einsum <equation="...ij->...ji"> (x)
             d = Det (s)
             z = Add (x, d)
         }""".replace("d = Det (s)", "t = Transpose (x) s = MatMul (x, t) d = Det (s)")
