@@ -19,6 +19,7 @@ from zc.backends.onnxruntime import TARGET
 from zc.data import Samples, load_samples
 from zc.execute import Runner
 from zc.ir.model import Model, load
+from zc.measure.latency import bench
 from zc.pipeline import spec
 from zc.pipeline.base import Context
 from zc.pipeline.registry import find
@@ -42,6 +43,8 @@ class Case:
     """The score that must be left."""
     drop: float | None = None
     """Or the largest drop from the original's score."""
+    time: tuple[float, float] | None = None
+    """Or between which shares of the original's time it must run."""
 
 
 def samples(model: Model, what: tuple[str, str, str]) -> Samples:
@@ -111,6 +114,33 @@ CASES = (
         drop=6.0,
     ),
     Case(
+        "resnet56-latency",
+        "resnet56_cifar10",
+        "prune:latency=0.6",
+        CIFAR,
+        CIFAR_TEST,
+        top1,
+        time=(0.57, 0.63),
+    ),
+    Case(
+        "squeezenet-latency",
+        "squeezenet10_imagenet",
+        "prune:latency=0.6",
+        (IMAGENET, "0:200", SQUEEZE),
+        (IMAGENET, "200:500", SQUEEZE),
+        top1,
+        time=(0.57, 0.63),
+    ),
+    Case(
+        "mobilenetv1-30%",
+        "mobilenetv1_025_imagenet",
+        "prune:ratio=0.3",
+        (IMAGENET, "0:200", MOBILE),
+        (IMAGENET, "200:500", MOBILE),
+        top1,
+        time=(0.0, 1.0),
+    ),
+    Case(
         "magika-30%",
         "magika_standard_v3_3",
         "prune:ratio=0.3:skip=*one_hot*",
@@ -131,24 +161,36 @@ CASES = (
 )
 
 
+def timed(before: Model, after: Model, case: Case) -> float:
+    """The time of the pruned model over the original's: batch 1, one thread, turn by turn."""
+    rows = samples(before, case.eval)
+    return bench([before, after], list(rows.take(0, rows.batch or 1).batches(1)), budget=6)[1].ratio
+
+
 def run(case: Case, rows: int) -> bool:
     """Prune and measure; True if the bar is met."""
     model = load(SHARED / "models" / f"{case.model}.onnx")
     calib = samples(model, (case.calib[0], case.calib[1].format(rows=rows), case.calib[2]))
     context = Context(TARGET, calib)
     find("clean")().run(model, context)
+    original = model.copy()
     before = case.score(model, case)
     (step,) = spec.parse(case.pipeline).passes
     start = time.perf_counter()
     result = step.run(model, context)
     seconds = time.perf_counter() - start
     after = case.score(model, case)
-    met = after >= case.least if case.least is not None else before - after <= (case.drop or 0.0)
-    bar = f">= {case.least:g}" if case.least is not None else f"drop <= {case.drop:g}"
+    ratio = timed(original, model, case)
+    if case.time is not None:
+        met, bar = case.time[0] <= ratio <= case.time[1], f"time {case.time[0]:g}-{case.time[1]:g}"
+    elif case.least is not None:
+        met, bar = after >= case.least, f">= {case.least:g}"
+    else:
+        met, bar = before - after <= (case.drop or 0.0), f"drop <= {case.drop:g}"
     stats = result.stats
     print(
         f"| {case.name} | {before:.2f} | {after:.2f} | {bar} | {'met' if met else 'MISSED'} | "
-        f"{stats.get('macs_ratio', float('nan')):.3f} | {stats['params_ratio']:.3f} | "
+        f"{stats.get('macs_ratio', float('nan')):.3f} | {ratio:.3f} | {stats['params_ratio']:.3f} | "
         f"{stats.get('agreement_before_repair', float('nan')):.3f} | {stats.get('agreement', float('nan')):.3f} | "
         f"{stats.get('sqnr_db_before_repair', float('nan')):.1f} | {stats.get('sqnr_db', float('nan')):.1f} | "
         f"{seconds:.0f} |",
@@ -168,8 +210,8 @@ def main() -> int:
     if args.list or not chosen:
         print("\n".join(c.name for c in CASES))
         return 0 if args.list else 2
-    print("| case | float | pruned | bar | | MACs | params | agree raw | agree | dB raw | dB | s |")
-    print("|" + "---|" * 12)
+    print("| case | float | pruned | bar | | MACs | time | params | agree raw | agree | dB raw | dB | s |")
+    print("|" + "---|" * 13)
     missed = sum(not run(case, args.rows) for case in chosen)
     return 1 if missed else 0
 

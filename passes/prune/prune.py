@@ -1,7 +1,5 @@
 """The prune pass: whole channels leave, by magnitude, and the result is proven."""
 
-import re
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
@@ -12,18 +10,18 @@ from zc.data import Samples
 from zc.data.split import Split, hold_back
 from zc.errors import ZcError
 from zc.ir.edit import make_constant, sort_nodes, sweep
-from zc.ir.graph import Constant, describe
+from zc.ir.graph import Constant
 from zc.ir.model import Model
 from zc.ir.quantised import is_quantised
 from zc.ir.shapes import infer_shapes
 from zc.measure.agreement import Reference
-from zc.measure.cost import Cost, count
+from zc.measure.cost import count
 from zc.measure.timings import Timings
-from zc.passes.prune.allot import alike, isomorphic
+from zc.passes.prune.allot import alike, isomorphic, shares
 from zc.passes.prune.apply import remove
 from zc.passes.prune.cutting import Cut, cut_out
 from zc.passes.prune.goals import RESOURCES, Goal, guarded, lost_for
-from zc.passes.prune.groups import Group, Groups, Pinned, find_groups
+from zc.passes.prune.groups import Group, Groups, find_groups
 from zc.passes.prune.importance import Combine, Normalizer, Reduction
 from zc.passes.prune.interpret import interpret
 from zc.passes.prune.labels import Ints
@@ -38,6 +36,7 @@ from zc.passes.prune.skip import exclude
 from zc.passes.prune.speed.clock import Clock
 from zc.passes.prune.speed.latency import LatencyRun, read_latency
 from zc.passes.prune.speed.widths import what_pays
+from zc.passes.prune.tell import figures, tell_pinned, tell_repair, tell_time, why_nothing
 from zc.passes.prune.verify import ROWS, TOLERANCE
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
@@ -154,9 +153,9 @@ class Prune(Pass):
         result = PassResult(changed=False)
         work = model.copy()
         groups = analyse(work, self.skip, self.only)
-        _tell_pinned(groups, result)
+        tell_pinned(groups, result)
         if not groups.groups:
-            result.declined(model.name, f"no channel was removed: {_why_nothing(groups)}")
+            result.declined(model.name, f"no channel was removed: {why_nothing(groups)}")
             return result
         if is_quantised(model):
             result.warn(
@@ -171,10 +170,11 @@ class Prune(Pass):
             if not steps:
                 result.declined(group.name, self._why_none(group, ranking, plan))
         if not lost.any():
-            result.declined(model.name, f"no channel was removed: {_why_nothing(groups)}")
+            result.declined(model.name, f"no channel was removed: {why_nothing(groups)}")
             return result
         gone = plan.atoms(lost)
         before = count(model)
+        times = job.times(plan, lost)
         cut = job.cut(work, groups, gone)
         for what in cut.unproven:
             result.warn(what, "no samples were found that run it, so equality is not proven there")
@@ -184,8 +184,10 @@ class Prune(Pass):
             )
         model.take(cut.model)
         result.changed = True
-        result.stats.update(_stats(before, count(model), groups, gone), equivalence_error=cut.error)
-        _tell_repair(cut, result)
+        result.stats.update(figures(before, count(model), groups, gone), equivalence_error=cut.error)
+        if times is not None:
+            tell_time(*times, ctx.target.name, result)
+        tell_repair(cut, result)
         return result
 
     def _lost(self, plan: Plan, job: "_Job", result: PassResult) -> Ints:
@@ -270,6 +272,13 @@ class _Job:
             )
         return Clock(groups, costs, self.samples, timings or Timings())
 
+    def times(self, plan: Plan, lost: Ints) -> tuple[float, float] | None:
+        """Microseconds before and after by the target's table; None where it has none."""
+        if self.ctx.target.costs is None:
+            return None
+        clock, gone = self.clock(plan.groups), shares(lost, plan.rankings)
+        return clock.left(np.zeros(len(gone))), clock.left(gone)
+
     def limits(self, groups: Groups) -> Limits:
         """How much of each group may leave."""
         own = self.options
@@ -343,59 +352,3 @@ def _lift_constants(model: Model) -> None:
             if node.op == "Constant" and isinstance(value, Constant) and id(node.outputs[0]) not in outputs:
                 make_constant(node.outputs[0], value.values)
         sweep(scope)
-
-
-def _why_nothing(groups: Groups) -> str:
-    if groups.groups:
-        return "every group is too narrow for the options"
-    return "all channels are pinned" if groups.pinned else "no convolution or matrix product makes channels"
-
-
-def _tell_pinned(groups: Groups, result: PassResult) -> None:
-    """One note for each kind of reason, with the nodes that it concerns."""
-    kinds: dict[str, list[Pinned]] = {}
-    for one in groups.pinned:
-        kinds.setdefault(re.sub(r"'[^']*'", "", one.reason), []).append(one)
-    for same in kinds.values():
-        nodes = [p.node + ("" if p.channels == p.of else f" ({p.channels} of {p.of} channels)") for p in same]
-        reasons = len({p.reason for p in same})
-        more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
-        others = f", and {reasons - 1} alike" if reasons > 1 else ""
-        result.declined(", ".join(nodes[:3]) + more, same[0].reason + others)
-
-
-def _tell_repair(cut: Cut, result: PassResult) -> None:
-    if cut.spoiled is not None and cut.after is not None:
-        result.declined(
-            "repair",
-            f"made the outputs worse on held-back samples ({cut.after.sqnr:.1f} -> {cut.spoiled.sqnr:.1f} dB), so it "
-            "was taken back; more samples may help",
-        )
-    for node, why in cut.refused:
-        result.declined(describe(node), f"was not repaired: {why}")
-    if cut.before is not None and cut.after is not None:
-        result.stats.update(agreement=round(cut.after.share, 4), sqnr_db=round(cut.after.sqnr, 2))
-        if cut.layers:
-            result.stats.update(
-                repaired_layers=cut.layers,
-                repair_rows=cut.rows,
-                agreement_before_repair=round(cut.before.share, 4),
-                sqnr_db_before_repair=round(cut.before.sqnr, 2),
-            )
-
-
-def _stats(before: Cost, after: Cost, groups: Groups, gone: Ints) -> dict[str, int | float | str]:
-    removed = Counter(groups.group_of[gone].tolist())
-    stats: dict[str, int | float | str] = {
-        "groups": len(groups.groups),
-        "groups_pruned": len(removed),
-        "channels_removed": sum(n * groups.groups[g].width for g, n in removed.items()),
-        "params_before": before.params,
-        "params_after": after.params,
-        "params_ratio": round(after.params / max(before.params, 1), 4),
-    }
-    if before.bytes:
-        stats["bytes_ratio"] = round(after.bytes / before.bytes, 4)
-    if before.macs and after.macs is not None:
-        stats.update(macs_before=before.macs, macs_after=after.macs, macs_ratio=round(after.macs / before.macs, 4))
-    return stats

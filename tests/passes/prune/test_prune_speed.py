@@ -264,3 +264,11 @@ def test_times_of_another_machine_are_refused(tmp_path: Path) -> None:
     file.write_text("[]")
     with pytest.raises(ZcError, match="not a file of measured times"):
         Timings.load(str(file))
+
+
+def test_times_by_the_table_stand_in_the_result_and_a_slower_one_is_said(graph: Callable) -> None:
+    result = prune(graph(NET), ratio=0.3)
+    assert 0 < float(result.stats["table_ms_after"]) < float(result.stats["table_ms_before"])
+    result = prune(graph(NET), ratio=0.02, round_to=1)
+    assert float(result.stats["table_ms_after"]) > float(result.stats["table_ms_before"])
+    assert any(n.kind == "warning" and "round_to=auto takes those that pay" in n.what for n in result.notes)
