@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,23 @@ from zc.errors import ZcError
 MANIFEST = "manifest.json"
 
 
-def write_folder(path: Path, about: Mapping[str, Any], fill: Callable[[Path], None]) -> int:
+def write_folder(
+    path: Path,
+    about: Mapping[str, Any],
+    fill: Callable[[Path], None],
+    *,
+    later: Collection[str] = (),
+    keep: Collection[str] = (),
+) -> int:
     """Let `fill` write files into a new folder, add a manifest with their hashes, and put the folder at `path`.
 
     about: what the manifest shall say beside the files and their hashes. A folder that stands there is replaced only
-    if zc made it. Returns the bytes of all files. ZcError when the place cannot be written; what was there is then
-    untouched.
+    if zc made all that is in it. later: names of files that its own scripts add; keep: those of them that the new
+    folder takes over. Returns the bytes of all files. ZcError when the place cannot be written, or holds anything else;
+    what was there is then untouched.
     """
     path = path.resolve()
-    _replaceable(path)
+    _replaceable(path, later)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         fresh.mkdir()
@@ -34,6 +42,9 @@ def write_folder(path: Path, about: Mapping[str, Any], fill: Callable[[Path], No
         listed = {name: {"bytes": size, "sha256": _sha256(fresh / name)} for name, size in sizes.items()}
         text = json.dumps({"zc": __version__, **about, "files": listed}, indent=2) + "\n"
         (fresh / MANIFEST).write_text(text)
+        for name in keep:
+            if (path / name).is_file():
+                shutil.copy2(path / name, fresh / name)
         for file in (*files, fresh / MANIFEST, fresh):
             _sync(file)
         _put(fresh, path)
@@ -58,20 +69,23 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return about  # type: ignore[no-any-return]
 
 
-def _replaceable(path: Path) -> None:
+def _replaceable(path: Path, later: Collection[str]) -> None:
     if not path.parent.is_dir():
         raise ZcError(f"{path}: cannot be written: there is no folder {path.parent}")
     if not path.exists():
         return
     if not path.is_dir():
         raise ZcError(f"{path}: is a file; name a folder to write")
-    if any(path.iterdir()):
-        try:
-            made = "zc" in json.loads((path / MANIFEST).read_text())
-        except (OSError, ValueError, TypeError):
-            made = False
-        if not made:
-            raise ZcError(f"{path}: is a folder that zc did not write; name another, or empty it")
+    present = {f.relative_to(path).as_posix() for f in path.rglob("*") if not f.is_dir()}
+    if not present:
+        return
+    try:
+        known = {MANIFEST, *json.loads((path / MANIFEST).read_text())["files"], *later}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ZcError(f"{path}: is a folder that zc did not write; name another, or empty it") from None
+    strangers = sorted(present - known)
+    if strangers:
+        raise ZcError(f"{path}: holds '{strangers[0]}', which zc did not write; move it away, or name another folder")
 
 
 def _put(fresh: Path, path: Path) -> None:

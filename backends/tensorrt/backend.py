@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -29,6 +30,9 @@ from zc.target import Target
 
 VERSIONS = (10, 11)
 """Major versions of TensorRT that scripts are written for."""
+
+BUILT = ("model.plan", "timing.cache", "layers.json")
+"""What a build leaves in the folder."""
 
 _HALF = {"float16": "fp16", "bfloat16": "bf16"}
 _ALSO = "allow=QuantizeLinear+DequantizeLinear"
@@ -94,7 +98,8 @@ class TensorRT(Backend):
             "rest": self.rest,
         }
         about = {"target": self.name, "model": _about(model), "tensorrt": settings}
-        size = write_folder(path, about, lambda folder: self._fill(folder, model, profiles, bool(sparse)))
+        fill = partial(self._fill, model=model, profiles=profiles, sparse=bool(sparse))
+        size = write_folder(path, about, fill, later=BUILT, keep=("timing.cache",))
         notes = [Note("info", path.name, _sparse_text(sparse, total))] if total else []
         facts = {"profiles": "; ".join(map(_profile_text, profiles)) or "fixed shapes"}
         why = trt.missing()

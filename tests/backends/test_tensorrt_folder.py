@@ -115,6 +115,25 @@ def test_a_folder_of_ours_is_replaced_and_another_is_not(tmp_path: Path) -> None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.trt", "net.trt"]
 
 
+def test_what_was_timed_outlives_a_new_model_and_the_old_engine_does_not(tmp_path: Path) -> None:
+    out = tmp_path / "net.trt"
+    emit(net(), out)
+    for name in ("timing.cache", "model.plan", "layers.json"):
+        (out / name).write_text(name)
+    emit(net(), out)
+    assert (out / "timing.cache").read_text() == "timing.cache"
+    assert not (out / "model.plan").exists()
+
+
+def test_what_somebody_put_into_the_folder_is_not_lost(tmp_path: Path) -> None:
+    out = tmp_path / "net.trt"
+    emit(net(), out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(ZcError, match=r"net\.trt: holds 'notes\.txt', which zc did not write"):
+        emit(net(), out)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
 def test_a_failure_leaves_the_folder_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "net.trt"
     emit(net(), out)

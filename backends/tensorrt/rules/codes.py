@@ -16,7 +16,7 @@ _EXPLICIT = "TensorRT documentation, 'Explicit Quantization'"
 _AGAIN = "quantise the float model with --target tensorrt"
 
 _BITS_8 = (np.dtype(np.int8), np.dtype(ml_dtypes.float8_e4m3fn))
-_WEIGHTS_ALONE = (np.dtype(ml_dtypes.int4), np.dtype(ml_dtypes.float4_e2m1fn))
+FOUR_BITS = (np.dtype(ml_dtypes.int4), np.dtype(ml_dtypes.float4_e2m1fn))
 _QDQ = (QUANTISE, DEQUANTISE)
 
 
@@ -36,7 +36,7 @@ def _width(node: Node) -> str | None:
     kind = codes_type(node)
     if kind is None or kind in (np.uint8, np.int32) or kind in _BITS_8:
         return None
-    if kind in _WEIGHTS_ALONE:
+    if kind in FOUR_BITS:
         return None if _constant(node) else f"its codes are {kind.name}, which only weights may have"
     return f"its codes are {kind.name}"
 
@@ -129,7 +129,7 @@ def _opset(model: Model) -> Iterable[Found]:
 def _float8(model: Model) -> Iterable[Found]:
     if model.opset < 19:
         for node in nodes_of(model, *_QDQ):
-            if codes_type(node) in (_BITS_8[1], *_WEIGHTS_ALONE):
+            if codes_type(node) in (_BITS_8[1], *FOUR_BITS):
                 yield describe(node), f"the model has operator set {model.opset}"
                 return
 

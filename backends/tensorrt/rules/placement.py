@@ -5,6 +5,7 @@ from typing import cast
 
 from zc.backends.qdq import DEQUANTISE, QUANTISE, dequantised, maker, nodes_of, quantised, scale_of, stored_codes
 from zc.backends.rules import Found, Rule, at_nodes
+from zc.backends.tensorrt.rules.codes import FOUR_BITS
 from zc.backends.tensorrt.target import SMALLEST, TIED, WEIGHTED
 from zc.ir.graph import Node, Tensor, attribute, describe, fixed_value
 from zc.ir.model import Model
@@ -35,13 +36,12 @@ def _half(node: Node) -> str | None:
 
 
 def _few_bits(node: Node) -> bool:
-    """A weight of 4 bits, or by blocks: its arithmetic is float."""
+    """Has a layer a weight of 4 bits, or with scales by block? Then its arithmetic is float."""
     stored = stored_codes(node.inputs[1])
-    return stored is not None and (
-        stored[1].dtype.itemsize * 8 < 8
-        or "int4" in stored[1].dtype.name
-        or bool(attribute(stored[0], "block_size", 0))
-    )
+    if stored is None:
+        return False
+    dequantise, codes = stored
+    return codes.dtype in FOUR_BITS or bool(attribute(dequantise, "block_size", 0))
 
 
 def _wanted(tensor: Tensor) -> bool:
