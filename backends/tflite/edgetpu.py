@@ -7,15 +7,17 @@ CPU. Its rules are those of "TensorFlow models on the Edge TPU" (coral.ai), sect
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal, cast
 
 import numpy as np
 
-from zc.backends.base import Prediction
+from zc.backends.base import Engine, NotHere, Prediction
 from zc.backends.rules import Severity, Violation
 from zc.backends.tflite.backend import Tflite
 from zc.backends.tflite.flat import FlatGraph, FlatOp, FlatTensor
 from zc.backends.tflite.legalise import legalise
+from zc.backends.tflite.litert import LiteRtRunner
 from zc.backends.tflite.targets import EDGETPU
 from zc.ir.model import Model
 from zc.target import Target
@@ -53,6 +55,14 @@ class EdgeTpu(Tflite):
             return found
         graph = replace(self, io="float").flat(legalise(model)).graph
         return sorted(mapping_breaks(graph), key=lambda one: one.severity != "error")
+
+    def engine(self, path: Path, threads: int | None = None) -> Engine:
+        """NotHere: this needs the device and its compiler."""
+        raise NotHere(f"{path}: there is no Edge TPU here, and its compiler is not part of zc")
+
+    def stand_in(self, path: Path, threads: int | None = None) -> Engine:
+        """LiteRT, which computes the same codes."""
+        return LiteRtRunner(path, threads=threads or 1)
 
     def predict(self, model: Model) -> Prediction:
         """Which operators come before the first that is not mapped."""

@@ -22,6 +22,14 @@ FLOATS = frozenset({"float16", "bfloat16", "float64"})
 TYPES = frozenset({"float32", "bool", *("int8", "int16", "int32", "int64"), *("uint8", "uint16", "uint32", "uint64")})
 """Types that values may have in the file."""
 
+_DIMENSIONS = {"PAD": 5, "PADV2": 5, "BATCH_MATMUL": 5, "MIRROR_PAD": 4}
+_SIX = frozenset({"MEAN", "SUM", "CONCATENATION", "SOFTMAX", "LOG_SOFTMAX", "SPLIT", "SPLIT_V", "FULLY_CONNECTED"})
+
+
+def dimensions(code: str) -> int:
+    """The most dimensions that LiteRT's kernels of an operator, and its default delegate's, were seen to take."""
+    return _DIMENSIONS.get(code, 6 if code in _SIX or code.startswith("REDUCE_") else 8)
+
 
 class NoForm(ZcError):  # noqa: N818
     """A node that has no form in the file, and what to do."""
@@ -224,8 +232,6 @@ class Lowering:
             if keeps_order(tensor.shape, perm):
                 out = self.reshape(tensor, shape)
             else:
-                if len(perm) > 6:
-                    raise self.fail(f"a TRANSPOSE of {len(perm)} dimensions; LiteRT has 6")
                 out = self.like(tensor, shape)
                 self.op("TRANSPOSE", [tensor, self.integers(perm)], [out])
             self._moved[id(tensor), perm] = out
@@ -264,7 +270,11 @@ class Lowering:
     def op(
         self, code: str, inputs: Sequence[FlatTensor | None], outputs: Sequence[FlatTensor], **options: Option
     ) -> FlatOp:
-        """Add an operator."""
+        """Add an operator. ZcError where its kernel does not take as many dimensions."""
+        rank, most = max((len(t.shape) for t in (*inputs, *outputs) if t is not None), default=0), dimensions(code)
+        if rank > most:
+            what = f"{code} of {rank} dimensions; LiteRT's kernels take {most}"
+            raise NoForm(self.node, what, "join axes in front of it (Reshape)", "dimensions")
         made = FlatOp(code, list(inputs), list(outputs), options, describe(self.node))
         self.flat.ops.append(made)
         return made

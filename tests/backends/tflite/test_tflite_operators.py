@@ -119,6 +119,18 @@ def test_an_operator_without_a_form_is_named() -> None:
         lower(model, "main")
 
 
+def test_more_dimensions_than_kernels_take_are_told() -> None:
+    pads = ",".join("1" for _ in range(12))
+    six = "2,2,2,2,2,2"
+    model = from_text(text("y = Pad (x, p)", x=six, y="4,4,4,4,4,4", constants=f"int64[12] p = {{{pads}}}"))
+    infer_shapes(model)
+    with pytest.raises(
+        NoForm, match="PAD of 6 dimensions; LiteRT's kernels take 5; join axes in front of it"
+    ) as caught:
+        lower(model, "main")
+    assert caught.value.rule == "dimensions"
+
+
 def test_open_sizes_are_told_with_what_to_do() -> None:
     model = legalise(from_text(text("y = Reshape (x, s)", x="N,S,6", y="N,S,2,3", constants="int64[4] s = {0,0,2,3}")))
     infer_shapes(model)
