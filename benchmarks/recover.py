@@ -103,7 +103,7 @@ def cases(minutes: float) -> list[Case]:
             "digits-25%",
             DIGITS,
             f"prune:ratio=0.75:{WIDE}",
-            f"prune:ratio=0.75:{WIDE},distill:steps=3000",
+            f"prune:ratio=0.75:{WIDE},distill:steps=3000:lr=0.03",
             digits,
             DIGITS_TEST,
             top1,

@@ -44,7 +44,7 @@ def train_blocks(
             result.declined(heads[0][0].value, f"block {number} holds no weight to train")
             continue
         last = number == options.blocks
-        kinds = options.loss if last else ("auto",)
+        kinds = options.loss if last else ("logits",)
         own = replace(
             options, share=options.share / options.blocks, loss=kinds, weights=options.weights if last else ()
         )

@@ -24,8 +24,8 @@ class Distill(TrainingPass):
     before:  x -> [pruned layers] -> y'        teacher:  x -> [layers] -> y
     after:   x -> [same layers, other weights] -> y' close to y
 
-    The teacher is the model as it came in, before the pipeline. Outputs behind a Softmax are compared as softened
-    probabilities, others by their squared error. Only initializers change.
+    The teacher is the model as it came in, before the pipeline. Class scores are compared as softened probabilities,
+    other outputs by their squared error. Only initializers change.
     (Hinton et al., Distilling the Knowledge in a Neural Network, 2015.)
     """
 
@@ -38,7 +38,7 @@ class Distill(TrainingPass):
     loss: tuple[str, ...] = ("auto",)
     """What to have in common, separated by +: soft (class probabilities), logits (squared error of outputs), features
     (inner values), attention (where inner values are large), jacobian (gradients by the input), labels (of the
-    samples). auto: soft behind a Softmax, else logits."""
+    samples). auto: soft for class scores (behind a Softmax, or where one would be confident), else logits."""
     weights: tuple[float, ...] = ()
     """A weight for each loss, separated by +; without them all count the same at the start."""
     temperature: float = 4.0
@@ -114,10 +114,13 @@ def train_towards(
     learn_scales: bool,
 ) -> PassResult:
     """One training run of the chosen weights towards what student and teacher are matched at."""
+    import torch
+
     from zc.passes.recover.training import run_training
-    from zc.training.distillation import Distillation
+    from zc.training.distillation import Distillation, with_scores
     from zc.training.gradient import require_gradient
     from zc.training.graph import GraphModule
+    from zc.training.trainer import to_device
 
     ours = [mine.value for mine, _ in match.heads]
     theirs = [other.value for _, other in match.heads]
@@ -131,8 +134,16 @@ def train_towards(
         raise ZcError(f"{model.name}: no weight is left to train")
     require_gradient(model, _once(ours + inner), student.weights)
     frozen = GraphModule(teacher, outputs=_once(theirs + inner), train=lambda name: False)
+    scores: list[str] = []
+    if "auto" in options.loss:
+        first = next(iter(samples.batches(options.batch)))
+        match, scores = with_scores(match, frozen, to_device(dict(first), torch.device("cpu")))
     objective: Any = Distillation(student, frozen, match, options.loss, options.weights, options.temperature)
-    return run_training(options, model, ctx, student, objective, samples)
+    result = run_training(options, model, ctx, student, objective, samples)
+    for name in scores:
+        what = "is taken for class scores: a Softmax would be confident of them; if it is none, give loss=logits"
+        result.info(f"output '{name}'", what)
+    return result
 
 
 def _once(names: list[str]) -> list[str]:

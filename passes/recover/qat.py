@@ -39,4 +39,11 @@ class Qat(Distill):
         """
         if not any(node.op == "DequantizeLinear" for scope in model.scopes() for node in scope.nodes):
             raise ZcError(f"{model.name}: has no DequantizeLinear nodes: run quantize before qat, or distill instead")
-        return distil(self, model, ctx, learn_scales=self.scales == "learned")
+        result = distil(self, model, ctx, learn_scales=self.scales == "learned")
+        if ctx.target.saturating_pairs and result.changed:
+            result.warn(
+                ctx.target.name,
+                "adds products in pairs of 16 bits; the trained codes were not held to what cannot saturate there: "
+                "measure on such a processor, or quantise without qat for it",
+            )
+        return result

@@ -1,7 +1,7 @@
 """Distillation: a student is asked to say what its teacher says, from rows without labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
@@ -78,7 +78,7 @@ def _require_inputs(student: Model, teacher: Model) -> None:
 class Distillation:
     """The losses between a student and a frozen teacher. See `zc.training.trainer.Objective`.
 
-    kinds: of `LOSSES`; `auto` is soft labels where a Softmax says that an output holds scores, else squared error.
+    kinds: of `LOSSES`; `auto` is soft labels for class scores (heads with an axis), else squared error.
     weights: one for each kind; without them each counts as much as the others at the start.
     """
 
@@ -143,6 +143,29 @@ class Distillation:
             else:
                 parts.append(losses.squared_error(s, t.detach()))
         return sum(parts[1:], parts[0]) / len(parts)
+
+
+CONFIDENT = 0.5
+"""Mean probability of the best class from which on numbers without a Softmax are taken for class scores."""
+
+
+def with_scores(match: Match, teacher: GraphModule, feeds: dict[str, Tensor]) -> tuple[Match, list[str]]:
+    """Take vectors for class scores where a Softmax would be confident of them; the outputs of which that is said.
+
+    Whether [N, C] holds scores or, say, an embedding does not stand in the graph; the rows say it.
+    """
+    plain = [other for _, other in match.heads if other.axis is None]
+    if not plain:
+        return match, []
+    with torch.no_grad():
+        values = teacher(feeds)
+    found = [
+        h.output
+        for h in plain
+        if (v := values[h.value]).dim() == 2 and v.shape[1] > 1 and float(v.softmax(1).amax(1).mean()) >= CONFIDENT
+    ]
+    heads = [(replace(s, axis=1), replace(t, axis=1)) if s.output in found else (s, t) for s, t in match.heads]
+    return replace(match, heads=heads), found
 
 
 def axis_of(head: Head, scores: Tensor) -> int:

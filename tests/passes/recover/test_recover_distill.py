@@ -207,6 +207,16 @@ def test_an_operator_without_a_gradient_is_named_before_training_starts(net: Net
         train("distill", student, samples(student), net(0, tail="z = MatMul (r, v) y = Mul (z, z)"))
 
 
+@pytest.mark.parametrize(("size", "scores"), [(20, True), (0.01, False)])
+def test_numbers_without_softmax_are_scores_where_one_would_be_confident(
+    net: Net, samples: Rows, train: Train, size: float, scores: bool
+) -> None:
+    tail = f"s = Constant <value_float = {size:.6f}> () z = MatMul (r, v) y = Mul (z, s)"
+    student = net(1, tail=tail)
+    result = train("distill:steps=30", student, samples(student), net(0, tail=tail))
+    assert any("is taken for class scores" in note.what for note in result.notes) == scores
+
+
 def test_class_numbers_are_trained_at_their_scores(net: Net, samples: Rows, train: Train) -> None:
     tail = "z = MatMul (r, v) y = Identity (z) k = ArgMax <axis = 1> (z)"
     student = net(1, tail=tail)

@@ -5,12 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from zc.backends import find_target
 from zc.data import Samples
 from zc.errors import ZcError
 from zc.execute import Runner
 from zc.ir.diff import diff
 from zc.ir.model import Model
-from zc.pipeline.base import PassResult
+from zc.pipeline.base import Context, PassResult
+from zc.pipeline.spec import parse
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra train)")
 
@@ -71,6 +73,13 @@ def test_a_bias_scale_follows_even_where_its_layer_is_skipped(
         x, w, b = (t.inputs[0] for t in node.inputs[:3])
         if b.op == "DequantizeLinear":
             np.testing.assert_allclose(b.inputs[1].values, x.inputs[1].values * w.inputs[1].values, rtol=1e-5)
+
+
+def test_a_target_that_can_saturate_is_warned_of(net: Net, samples: Rows, coarse: Model) -> None:
+    ctx = Context(find_target("ort-cpu", "avx2"), samples(coarse), 0, threads=1)
+    ctx.original = net(0)
+    result = parse("qat:steps=30:lr=0.02").passes[0].run(coarse, ctx)
+    assert any("adds products in pairs" in note.what for note in result.notes)
 
 
 def test_blocks_are_trained_one_after_the_other(net: Net, samples: Rows, train: Train) -> None:

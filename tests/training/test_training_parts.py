@@ -1,0 +1,158 @@
+"""Recipes, rows, augmentation and losses, each by itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zc.data import Samples, load_samples
+from zc.errors import ZcError
+from zc.ir.model import Model, from_text
+
+torch = pytest.importorskip("torch", reason="torch is not installed (the extra train)")
+
+from zc.training import augment, losses, rows  # noqa: E402
+from zc.training.heads import find_heads  # noqa: E402
+from zc.training.recipe import Recipe  # noqa: E402
+
+IMAGES = np.random.default_rng(0).standard_normal((32, 3, 16, 16)).astype(np.float32)
+
+
+def generator() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def test_budgets_become_steps() -> None:
+    assert Recipe(steps=100, share=0.25).total(7) == 25
+    assert Recipe(epochs=2.5).total(10) == 25
+    assert Recipe(minutes=1).total(10) is None
+    assert [Recipe().total(n) for n in (1, 20, 1000)] == [300, 600, 3000]
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    for schedule in ("cosine", "linear", "constant"):
+        recipe = Recipe(lr=2.0, warmup=0.1, schedule=schedule)
+        rates = [recipe.rate(step, 200) for step in range(200)]
+        assert rates[:20] == sorted(rates[:20])
+        assert rates[20:] == sorted(rates[20:], reverse=True)
+        assert max(rates) == pytest.approx(2.0)
+        assert (rates[-1] < 0.05) == (schedule != "constant")
+
+
+def test_a_crop_moves_and_mirrors_the_border() -> None:
+    out = augment.crop(IMAGES, generator())
+    assert out.shape == IMAGES.shape
+    padded = np.pad(IMAGES, ((0, 0), (0, 0), (2, 2), (2, 2)), mode="reflect")
+    for image, source in zip(out, padded, strict=True):
+        assert any(np.array_equal(image, source[:, y : y + 16, x : x + 16]) for y in range(5) for x in range(5))
+    assert not np.array_equal(out, IMAGES)
+
+
+def test_a_flip_mirrors_about_half() -> None:
+    out = augment.flip(IMAGES, generator())
+    mirrored = [np.array_equal(o, i[..., ::-1]) for o, i in zip(out, IMAGES, strict=True)]
+    kept = [np.array_equal(o, i) for o, i in zip(out, IMAGES, strict=True)]
+    assert all(m or k for m, k in zip(mirrored, kept, strict=True))
+    assert 8 < sum(mirrored) < 24
+
+
+def test_a_cutout_leaves_all_but_a_square() -> None:
+    out = augment.cutout(IMAGES, generator())
+    changed = (out != IMAGES).any(1)
+    assert (changed.sum((1, 2)) <= 25).all()
+    assert changed.any((1, 2)).all()
+
+
+def test_mixup_says_what_was_mixed() -> None:
+    out, other, share = augment.mixup(IMAGES, generator())
+    part = share[:, None, None, None]
+    np.testing.assert_allclose(out, part * IMAGES + (1 - part) * IMAGES[other], rtol=1e-5, atol=1e-6)
+
+
+def test_images_are_found_in_either_layout() -> None:
+    first = augment.choose_augment(("auto",), {"x": IMAGES})
+    assert (first.kinds, first.layouts) == (("crop", "flip"), {"x": "nchw"})
+    grey = augment.choose_augment(("auto",), {"x": np.moveaxis(IMAGES[:, :1], 1, -1)})
+    assert (grey.kinds, grey.layouts) == (("crop",), {"x": "nhwc"})
+    assert augment.choose_augment(("auto",), {"x": IMAGES[:, 0]}).kinds == ()
+    last = augment.choose_augment(("crop",), {"x": np.moveaxis(IMAGES, 1, -1)})
+    out, mixed = last({"x": np.moveaxis(IMAGES, 1, -1)}, generator())
+    assert mixed is None
+    np.testing.assert_array_equal(np.moveaxis(out["x"], -1, 1), augment.crop(IMAGES, generator()))
+    with pytest.raises(ZcError, match="the inputs a, b would move apart"):
+        augment.choose_augment(("flip",), {"a": IMAGES, "b": IMAGES})
+
+
+@pytest.fixture
+def some_rows(tmp_path: Path) -> Callable[..., Samples]:
+    def make(count: int, model: Model | None = None) -> Samples:
+        model = model or from_text(
+            '<ir_version: 8, opset_import: ["" : 17]> g (float[N,2] x) => (float[N,2] y) { y = Neg (x) }'
+        )
+        x = np.arange(2 * count, dtype=np.float32).reshape(count, 2)
+        np.savez(tmp_path / "rows.npz", x=x, y=np.arange(count))
+        return load_samples(str(tmp_path / "rows.npz"), model.inputs)
+
+    return make
+
+
+def test_rows_come_in_any_order_from_memory_or_from_the_source(
+    some_rows: Callable[..., Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = some_rows(20)
+    held = rows.open_rows(samples)
+    monkeypatch.setattr(rows, "IN_MEMORY", 0)
+    read = rows.open_rows(samples)
+    assert held.arrays is not None
+    assert read.arrays is None
+    for one in (held, read):
+        feeds, labels = one.take([7, 3, 19])
+        assert feeds["x"].tolist() == [[14, 15], [6, 7], [38, 39]]
+        assert labels is not None
+        assert labels.tolist() == [7, 3, 19]
+
+
+def test_the_last_rows_are_held_back(some_rows: Callable[..., Samples]) -> None:
+    parts = rows.split_rows(some_rows(200), 0.1)
+    assert parts.held is not None
+    assert (parts.train.count, parts.held.count) == (180, 20)
+    assert parts.held.take([0])[0]["x"][0, 0] == 360
+    assert rows.split_rows(some_rows(150), 0.1).held is None
+
+
+def test_soft_labels_are_the_divergence_of_probabilities() -> None:
+    scores = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
+    other = scores.flip(0)
+    assert losses.soft_labels(scores, scores, 1, 4.0) == 0
+    want = torch.nn.functional.kl_div(scores.log_softmax(1), other.softmax(1), reduction="batchmean")
+    torch.testing.assert_close(losses.soft_labels(scores, other, 1, 1.0), want)
+
+
+def test_attention_maps_do_not_see_the_number_of_channels() -> None:
+    maps = torch.rand(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    twice = torch.cat([maps, maps], 1)
+    assert losses.attention_maps([maps], [twice]) < 1e-12
+    assert losses.attention_maps([maps], [maps.flip(-1)]) > 1e-3
+
+
+def test_squared_error_is_in_units_of_the_teachers_spread() -> None:
+    teacher = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) * 100 + 7
+    student = teacher.mean(0, keepdim=True).expand_as(teacher)
+    torch.testing.assert_close(losses.squared_error(student, teacher), torch.tensor(1.0), rtol=1e-4, atol=0)
+
+
+def test_heads_stand_before_softmax() -> None:
+    model = from_text("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,3] x) => (float[N,3] p, int64[N,1] k, float[N,3] r, int64[N] n) {
+            z = Neg (x)
+            s = Softmax <axis = 1> (z)
+            p = Identity (s)
+            k = ArgMax <axis = 1> (z)
+            r = Relu (z)
+            c = Constant <value_int = 1> ()
+            n = Cast <to = 7> (c)
+        }""")
+    found = [(h.output, h.value, h.axis) for h in find_heads(model)]
+    assert found == [("p", "z", 1), ("k", "z", 1), ("r", "r", None)]
