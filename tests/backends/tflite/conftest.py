@@ -10,11 +10,15 @@ from zc.data.synthetic import synthesize
 from zc.execute import Runner
 from zc.ir.model import Model, from_text
 
-pytest.importorskip("ai_edge_litert", reason="no package ai-edge-litert (zc[tflite])")
+
+@pytest.fixture(scope="session")
+def litert() -> None:
+    """For tests that run a file; they are skipped where LiteRT is not installed."""
+    pytest.importorskip("ai_edge_litert", reason="no package ai-edge-litert (zc[tflite])")
 
 
 @pytest.fixture(scope="session")
-def emitted() -> Callable[..., Counter[str]]:
+def emitted(litert: None) -> Callable[..., Counter[str]]:
     """`emitted(model_or_text, tolerance=, kernels=, **options)`: the operators of a file that was seen to agree."""
     from zc.backends.tflite.emit import TfliteOptions, bundle, flatten
     from zc.backends.tflite.legalise import legalise

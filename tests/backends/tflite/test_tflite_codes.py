@@ -18,6 +18,8 @@ from zc.passes.quantize.quantize import Quantize
 from zc.pipeline.base import Context
 from zc.target import Target
 
+pytestmark = pytest.mark.usefixtures("litert")
+
 
 def net() -> Model:
     """A residual block with a stride, a pool, a flattened image and a layer behind it."""

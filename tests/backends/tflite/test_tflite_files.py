@@ -18,6 +18,8 @@ from zc.execute import Runner
 from zc.ir.model import Model, from_text
 from zc.pipeline.base import Context
 
+pytestmark = pytest.mark.usefixtures("litert")
+
 
 def dense(seed: int = 0) -> Model:
     model = from_text("""<ir_version: 8, opset_import: ["" : 17]>

@@ -18,7 +18,7 @@ from zc.ir.model import load
 from zc.passes.quantize.quantize import Quantize
 from zc.pipeline.base import Context
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("litert")]
 
 NETS = {
     "resnet20_cifar10": {},
