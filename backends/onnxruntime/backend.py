@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from zc.backends.base import Artifact, Backend, Engine, NotHere, Prediction
 from zc.backends.onnxruntime import arm, cpu, cuda
 from zc.backends.onnxruntime.advice import RULES, X86_RULES, session_wishes, wishes_told
+from zc.backends.onnxruntime.ortfile import canonical
 from zc.backends.onnxruntime.prediction import predict
 from zc.backends.rules import Rule
 from zc.errors import ZcError
@@ -55,6 +56,8 @@ class OnnxRuntime(Backend):
             saved = Path(folder) / "model.ort"
             config = {**session_wishes(model, self.target), "session.save_model_format": "ORT"}
             Runner(model, save_optimized=saved, config=config, without=self._unwanted())
+            saved.write_bytes(canonical(saved.read_bytes()))
+            Runner(saved)  # what does not open is not handed over
             write_atomically(path, lambda file: file.write(saved.read_bytes()))
 
     @abstractmethod
