@@ -94,6 +94,8 @@ def filled(lowering: Lowering, node: Node) -> None:
     number = np.zeros(1, np.float32) if value is None else np.asarray(value.values).reshape(-1)
     sizes = lowering.constant(node.inputs[0])
     if sizes is None:
+        if 0 in lowering.shape(node.outputs[0]):
+            raise lowering.fail("an empty value")
         dims = lowering.read(node.inputs[0])
         lowering.op("FILL", [dims, lowering.array(number.reshape(()))], [lowering.out(node.outputs[0])])
         return

@@ -71,6 +71,8 @@ def window_of(lowering: Lowering, node: Node, kernel: Sequence[int]) -> Window:
     for i in range(count):
         size, output = space[i], outputs[i]
         begin, end = asked[i], asked[count + i]
+        if size < 0 and attribute(node, "ceil_mode", 0):
+            raise lowering.open_size("ceil_mode on data of open size")
         if mode in {"SAME_UPPER", "SAME_LOWER"}:
             if size < 0 and strides[i] != 1:
                 raise lowering.open_size(f"auto_pad={mode} on data of open size")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zc.backends.tflite.layout import between, channels_last, keeps_order, permuted, plain, reshaped, through
@@ -32,6 +32,7 @@ def test_moving_axes_of_one_moves_no_number(shape: tuple[int, ...], moves: bool)
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(SIZES, st.data())
 def test_where_a_reshape_moves_nothing_the_numbers_are_right(sizes: list[int], data: st.DataObject) -> None:
     layout = tuple(data.draw(st.permutations(range(len(sizes)))))
@@ -46,6 +47,7 @@ def test_where_a_reshape_moves_nothing_the_numbers_are_right(sizes: list[int], d
     np.testing.assert_array_equal(tensor.transpose(between(found, plain(len(new)))), value.reshape(new))
 
 
+@settings(deadline=None)
 @given(st.permutations(range(4)), st.permutations(range(4)))
 def test_a_transpose_changes_only_the_layout(layout: list[int], perm: list[int]) -> None:
     value = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
