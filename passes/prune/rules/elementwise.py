@@ -78,6 +78,8 @@ RULES: dict[str, Rule] = {
     "DequantizeLinear": quantize,
     "com.microsoft.Gelu": unary,
     "com.microsoft.QuickGelu": unary,
+    "com.microsoft.BiasGelu": elementwise,
+    "com.microsoft.FastGelu": elementwise,
     "com.microsoft.QuantizeLinear": quantize,
     "com.microsoft.DequantizeLinear": quantize,
 }

@@ -183,3 +183,18 @@ def test_the_forecast_of_macs_knows_the_recurrence(graph: Callable, op: str) -> 
     forecast = resources_of(groups, cost)["macs"].left(np.full(len(groups.groups), 0.5))
     Prune(ratio=0.5).run(model, Context(Target("test")))
     assert forecast == pytest.approx(count(model).macs)
+
+
+@pytest.mark.parametrize("op", ["BiasGelu", "FastGelu"])
+def test_a_bias_inside_a_fused_gelu_leaves_with_its_units(prune: Callable, op: str) -> None:
+    pruned = prune(
+        HEAD
+        + f"""g (float[N,5,12] x) => (float[N,5,3] y) <float[12,16] up, float[16] b, float[16,3] down>
+        {{
+            a = MatMul (x, up)
+            c = com.microsoft.{op} (a, b)
+            y = MatMul (c, down)
+        }}""",
+        ratio=0.5,
+    )
+    assert (pruned.shape("up"), pruned.shape("b"), pruned.shape("down")) == ((12, 8), (8,), (8, 3))
