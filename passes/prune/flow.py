@@ -235,7 +235,9 @@ class Flow:
     # ---- facts
 
     def lacks_sizes(self) -> bool:
-        """Must channels stay because a size is not known?"""
+        """Must channels stay because a size is not known, or stopped an operator because a rank is not?"""
+        if any("the rank of" in reason and OPEN in reason for reason in self.labels.reasons):
+            return True
         numbers = {int(n) for product in self.products for n in self.labels.reason(product.labels)}
         return any(OPEN in self.labels.reasons[n] for n in numbers if n < len(self.labels.reasons))
 
