@@ -81,6 +81,7 @@ class GraphModule(torch.nn.Module):
         self.inputs = [spec.name for spec in model.inputs]
         self._slots: dict[int, Slot] = {}
         self._base: list[Any] = [None]
+        self._away: torch.device | None = None
         values = _values(model)
         self.outputs = list(outputs) if outputs is not None else [o.name for o in model.outputs]
         missing = [name for name in self.outputs if name not in values]
@@ -118,6 +119,7 @@ class GraphModule(torch.nn.Module):
     def forward(self, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The wanted values by name. feeds: a tensor for each input of the model that has no default."""
         env = list(self._base)
+        self._away = next((v.device for v in feeds.values() if v.device.type != "cpu"), None)
         for slot, weight in self._trained:
             env[slot] = weight.value()
         for name, value in feeds.items():
@@ -288,7 +290,8 @@ class GraphModule(torch.nn.Module):
             return
         assert step.function is not None
         try:
-            result = step.function(step.call, *[env[slot] for slot in step.inputs])
+            given = [env[slot] for slot in step.inputs]
+            result = step.function(step.call, *(given if self._away is None else _brought(given)))
         except NotTrained as err:
             raise ZcError(
                 f"{self.name}: node '{describe(step.node)}': cannot be trained: {err} has no torch form"
@@ -306,6 +309,15 @@ class GraphModule(torch.nn.Module):
         moved = (torch.is_tensor(v) and v.is_floating_point() and v.dim() > 0 for v in self._base)
         self._base = [fn(v) if move else v for v, move in zip(self._base, moved, strict=True)]
         return self
+
+
+def _brought(values: list[Any]) -> list[Any]:
+    """Floats that were made on the host (fills, ranges), where they meet data on a device. Sizes and indices stay."""
+    away = next((v.device for v in values if torch.is_tensor(v) and v.device.type != "cpu"), None)
+    if away is None:
+        return values
+    made = (torch.is_tensor(v) and v.dim() > 0 and v.is_floating_point() for v in values)
+    return [v.to(away) if move else v for v, move in zip(values, made, strict=True)]
 
 
 def _values(model: Model) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 
 from zc.ir.graph import Array, Constant
 from zc.training.ops.call import Tensor
-from zc.training.ops.codes import fitted, reach_of, to_codes
+from zc.training.ops.codes import fitted, reach_of, shift_of, to_codes
 from zc.training.ops.elementwise import as_tensor
 from zc.training.roles import Role
 
@@ -70,8 +70,8 @@ class CodedWeight(Weight):
 
     def _grid(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
         scale = fitted(self._scale(), like, self._axis, self._block)
-        zero = None if self._zero is None else fitted(self._zero().to(scale.dtype), like, self._axis, self._block)
-        return scale, zero
+        zero = shift_of(None if self._zero is None else self._zero(), scale, like)
+        return scale, None if zero is None else fitted(zero, like, self._axis, self._block)
 
     def value(self) -> Tensor:
         """See `Weight.value`."""

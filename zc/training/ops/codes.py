@@ -60,6 +60,13 @@ def to_codes(x: Tensor, scale: Tensor, zero: Tensor | None, reach: tuple[int, in
     return _Grid.apply(x / scale, low - zero, high - zero) + zero
 
 
+def shift_of(zero: Tensor | None, scale: Tensor, like: Tensor) -> Tensor | None:
+    """Zero points as numbers to add to codes; many of them where the codes are, one on the host."""
+    if zero is None:
+        return None
+    return zero.to(device=like.device, dtype=scale.dtype) if zero.numel() > 1 else zero.to(scale.dtype)
+
+
 def fitted(scale: Tensor, x: Tensor, axis: int, block: int = 0) -> Tensor:
     """A scale or zero point, one of all, one a slice along `axis` or one a block of it, shaped to go with x."""
     if scale.numel() == 1:
@@ -79,15 +86,17 @@ def _type_of(call: Call, zero: Tensor | None) -> str:
 
 def _quantize(call: Call, x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     axis, block = call.get("axis", 1), call.get("block_size", 0)
-    shift = None if zero is None else fitted(zero.to(scale.dtype), x, axis, block)
+    found = shift_of(zero, scale, x)
+    shift = None if found is None else fitted(found, x, axis, block)
     return to_codes(x, fitted(scale, x, axis, block), shift, reach_of(_type_of(call, zero)))
 
 
 def _dequantize(call: Call, codes: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     axis, block = call.get("axis", 1), call.get("block_size", 0)
     codes = codes if codes.is_floating_point() else codes.to(scale.dtype)
-    if zero is not None:
-        codes = codes - fitted(zero.to(scale.dtype), codes, axis, block)
+    shift = shift_of(zero, scale, codes)
+    if shift is not None:
+        codes = codes - fitted(shift, codes, axis, block)
     return codes * fitted(scale, codes, axis, block)
 
 
