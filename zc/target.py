@@ -102,6 +102,9 @@ class Target:
     """Activations that the range of the preceding operator's output already expresses."""
     lookup_ops: frozenset[str] = frozenset()
     """Operators that pick rows of a constant table, which may hold codes (embeddings)."""
+    claims_float: frozenset[str] = frozenset()
+    """Weighted operators whose float weights the runtime makes int8, unasked, where what they read is dequantised with
+    one scale and what they put out is quantised."""
     float_ops: dict[str, str] = field(default_factory=dict)
     """Operators that stay float although one might expect an int8 form, and why."""
     dynamic_ops: frozenset[str] = frozenset()

@@ -39,6 +39,8 @@ TARGET = Target(
     ),
     absorbed_activations=frozenset({"Relu", "Clip"}),
     lookup_ops=frozenset({"Gather"}),
+    # Its optimiser makes int8 of them with one scale for a whole weight, nearest codes, without a word.
+    claims_float=frozenset({"Conv", "ConvTranspose", "Gemm"}),
     float_ops={
         "ConvTranspose": "onnxruntime has no int8 kernel for it that Q/DQ fuses into",
         "LSTM": "onnxruntime has no static int8 kernel for it",

@@ -34,6 +34,7 @@ from zc.passes.quantize.ranges import Rule
 from zc.passes.quantize.ranging import Ranging
 from zc.passes.quantize.refine import Refined, refine
 from zc.passes.quantize.scheme import Scale
+from zc.passes.quantize.shield import shield
 from zc.passes.quantize.sketch import Sketch
 from zc.passes.quantize.smooth import smooth
 from zc.passes.quantize.weights import Coded, WeightForm
@@ -205,6 +206,8 @@ class Workshop:
             special = {where: self._weight_form(own, main) for where, own in forms.items()}
             weights = replace(self._weight_form(form, main), special=special)
             coded += write(one, scales[id(one.graph)], names, weights)
+            for node in shield(one.graph, {id(c.node) for c in coded}, self.ctx.target, names):
+                told.warn(describe(node), f"{self.ctx.target.name} will run this {node.op} in int8, unasked")
         refined = self._refine(model, form, forms, coded, told)
         suit(model, self.ctx.target, self.masked, told)
         return Built(model, form, places, coded, refined, told)

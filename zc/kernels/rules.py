@@ -64,6 +64,12 @@ def requantize(acc: Ints, scale: npt.NDArray[np.float32], zero_point: int) -> Co
     return saturate(np.rint(acc.astype(np.float32) * scale) + zero_point)
 
 
+def round_bias(bias: Floats, unit: Floats) -> Ints:
+    """int32 of a float bias in units of input scale times weight scale; what does not fit saturates."""
+    steps = np.rint((bias / unit).astype(np.float32)).astype(np.float64)
+    return np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
+
+
 def multiply_accumulate(x: Codes, x_zero: int, w: npt.NDArray[Any], w_zero: int | npt.NDArray[Any]) -> Ints:
     """int32 sums of (x - x_zero) @ (w - w_zero), wrapping. x: [..., m, k]; w: [..., k, n]."""
     left = x.astype(np.int64) - x_zero

@@ -10,6 +10,7 @@ from zc.errors import ZcError
 from zc.execute import Runner
 from zc.ir.graph import Array, Constant, describe
 from zc.ir.model import Model
+from zc.ir.shapes import infer_shapes
 from zc.kernels import rules
 from zc.runtime import shapes
 from zc.runtime.lower_weighted import halves
@@ -57,6 +58,7 @@ def compare(model: Model, batches: Iterable[Feeds], *, threads: int = 1) -> Verd
     """
     open_model = model.copy()
     inner = [name for op in Session(model).ops for name in op.outputs]
+    infer_shapes(open_model)
     types = code_types(open_model)
     tensors = open_model.graph.tensors()
     ends = {t.name for t in open_model.graph.outputs}

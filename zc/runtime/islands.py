@@ -13,9 +13,17 @@ from zc.ir.model import Model
 
 CODES = np.arange(256, dtype=np.uint8)
 
+SECOND = ":read outside"
+"""Behind the name of a value: its second reader."""
+
 
 def cut_out(model: Model, nodes: Sequence[Node], inputs: Iterable[Tensor], outputs: Iterable[Tensor]) -> Model:
-    """The nodes as a model of their own, values under their own names. Shapes of inputs are kept as far as known."""
+    """The nodes as a model of their own, values under their own names. Shapes of inputs are kept as far as known.
+
+    A value that nodes read inside and outside has a second reader here, too: onnxruntime decides by their number what
+    becomes an integer kernel.
+    """
+    outputs = list(outputs)
     values: dict[int, Tensor] = {}
 
     def own(tensor: Tensor) -> Tensor:
@@ -33,19 +41,34 @@ def cut_out(model: Model, nodes: Sequence[Node], inputs: Iterable[Tensor], outpu
         for tensor in needs(node):
             if isinstance(tensor, Constant) and id(tensor) not in values:  # read by a body
                 graph.declared.append(own(tensor))  # type: ignore[arg-type]
+    inside = {id(n) for n in nodes}
+    for tensor in outputs:
+        readers = {id(n) in inside for n in tensor.outputs}
+        if readers == {True, False}:
+            size = Variable(f"{tensor.name}{SECOND}", np.int64)
+            graph.nodes.append(Node("Shape", f"{tensor.name}{SECOND}", {}, [own(tensor)], [size]))
+            graph.outputs.append(size)
     return Model(graph, model.path, model.ir_version)
 
 
 class IslandRunner:
     """A cut-out in an onnxruntime session."""
 
-    def __init__(self, model: Model, threads: int) -> None:
-        self.runner = Runner(model, threads=threads, config={"session.intra_op.allow_spinning": "0"})
-        self.inputs, self.outputs = self.runner.inputs, self.runner.outputs
+    def __init__(self, model: Model, threads: int, signed: bool) -> None:
+        """signed: are there int8 activations in the model?"""
+        # As the whole is run: left to itself, onnxruntime makes other codes of signed ones in float parts, too.
+        self.runner = Runner(
+            model,
+            threads=threads,
+            config={"session.intra_op.allow_spinning": "0", "session.qdqisint8allowed": "1" if signed else "0"},
+        )
+        self.inputs = self.runner.inputs
+        self.outputs = tuple(name for name in self.runner.outputs if not name.endswith(SECOND))
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name."""
-        return self.runner.run(feeds)
+        values = self.runner.run(feeds)
+        return {name: values[name] for name in self.outputs}
 
 
 def table_of(model: Model, nodes: Sequence[Node], source: Tensor, target: Tensor) -> Array:

@@ -85,15 +85,21 @@ class Plan:
     # ---- making it
 
     def _size(self, state: Lowering, inputs: Mapping[str, Shape]) -> None:
-        """The shape of every value; islands are asked by running them once on zeros."""
+        """The shape of every value; islands are asked by running them once on zeros.
+
+        But whole numbers that an island makes, maybe of shapes, are what a later one reads: it may go by them.
+        """
+        numbers: dict[str, Array] = {}
         state.shapes.update(inputs)
         state.shapes.update({name: array.shape for name, array in state.constants.items()})
         for op in self.setting.ops:
             state.current = op
             if isinstance(op, Island):
                 kinds = self.setting.types
-                feeds = {n: np.zeros(state.shapes[n], kinds[n]) for n in self.setting.islands[id(op)].inputs}
+                names = self.setting.islands[id(op)].inputs
+                feeds = {n: numbers[n] if n in numbers else np.zeros(state.shapes[n], kinds[n]) for n in names}
                 results = self.setting.islands[id(op)].run(feeds)
+                numbers |= {n: value for n, value in results.items() if value.dtype.kind in "ib"}
                 state.shapes.update({name: value.shape for name, value in results.items()})
                 continue
             try:

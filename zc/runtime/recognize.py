@@ -99,6 +99,7 @@ class _Recognizer:
     def __init__(self, model: Model, scope: Scope) -> None:
         self.model, self.scope = model, scope
         self.nodes: list[Node] = [n for n in model.graph.nodes if isinstance(n, Node)]
+        self.main = set(map(id, self.nodes))
         self.ops: dict[int, Op] = {}  # by id of each node that it stands for
         self.reasons: dict[int, str] = {}
 
@@ -199,7 +200,7 @@ class _Recognizer:
         return all(self._available(t, known | inside) for n in op.nodes for t in n.inputs)
 
     def _available(self, tensor: Tensor, known: set[int]) -> bool:
-        if not tensor.name or id(tensor) in known or self.scope.constant(tensor) is not None:
+        if not tensor.name or id(tensor) in known or self.scope.constant(tensor) is not None or self._of_body(tensor):
             return True
         dequantizer = maker(tensor, "DequantizeLinear")
         if dequantizer is not None and id(dequantizer) not in self.ops:
@@ -207,6 +208,10 @@ class _Recognizer:
         if dequantizer is not None:
             return self._available(dequantizer.inputs[0], known)
         return not tensor.inputs and not isinstance(tensor, Node)
+
+    def _of_body(self, tensor: Tensor) -> bool:
+        """Is a value made inside the body of a node?"""
+        return bool(tensor.inputs) and id(tensor.inputs[0]) not in self.main
 
     def _island(self, todo: list[Node], known: set[int]) -> list[Node]:
         """All nodes without an operation that can run now, one after another."""
@@ -229,7 +234,7 @@ class _Recognizer:
             for tensor in needs(node):
                 dequantizer = maker(tensor, "DequantizeLinear")
                 constant = maker(tensor, "Constant")
-                if id(tensor) in made or not tensor.name:
+                if id(tensor) in made or not tensor.name or self._of_body(tensor):
                     continue
                 if dequantizer is not None and id(dequantizer) not in members:
                     take(dequantizer)
@@ -254,9 +259,14 @@ class _Recognizer:
         return [Island(kept, _names(inputs.values()), _names(outputs), reasons=reasons)]
 
     def _read_outside(self, tensor: Tensor, own: set[int]) -> bool:
+        """Does anything beside these nodes read a value? An operation reads codes, not what makes floats of them."""
         if id(tensor) in self.scope.ends:
             return True
-        return any(id(reader) not in own for reader in tensor.outputs)
+        return any(
+            id(reader) not in own
+            or (reader.op == "DequantizeLinear" and any(id(n) in self.ops for t in reader.outputs for n in t.outputs))
+            for reader in tensor.outputs
+        )
 
 
 def _each_once(nodes: Iterable[gs.Node]) -> Iterable[Node]:

@@ -19,8 +19,8 @@ from zc.ir.spec import TensorSpec
 from zc.runtime.islands import IslandRunner, cut_out
 from zc.runtime.plan import Plan, Setting
 from zc.runtime.recognize import recognize
+from zc.runtime.settle import settle_constants
 from zc.runtime.types import code_types
-from zc.runtime.unpack import unpack_weights
 
 PLANS = 8
 """Plans kept, for the shapes that were used last."""
@@ -55,7 +55,7 @@ class Session:
         self._model = model.copy() if isinstance(model, Model) else load(model)
         self.name = self._model.name
         infer_shapes(self._model)
-        unpack_weights(self._model)
+        settle_constants(self._model)
         types = code_types(self._model)
         recognized = recognize(self._model)
         self.inputs: tuple[TensorSpec, ...] = self._model.inputs
@@ -73,6 +73,7 @@ class Session:
             id(op): IslandRunner(
                 cut_out(self._model, op.nodes, [tensors[n] for n in op.inputs], [tensors[n] for n in op.outputs]),
                 threads,
+                signed=np.dtype(np.int8) in types.values(),
             )
             for op in recognized.islands
         }

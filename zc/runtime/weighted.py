@@ -11,6 +11,9 @@ from zc.runtime.quantum import Declined, Scope, check_scale, coding, given, make
 
 F32 = np.float32
 
+BEFORE_CODES = frozenset({"QuantizeLinear", "Relu", "Clip"})
+"""What reads an output that becomes codes."""
+
 
 def conv(scope: Scope, node: Node) -> Op:
     """DQ -> Conv -> [Relu, Clip] -> Q."""
@@ -88,7 +91,8 @@ def gemm(scope: Scope, node: Node) -> Op:
     source, x = read(scope, given(node, 0))
     turned = bool(attribute(node, "transB", 0))
     codes, zero, scale = _weight(scope, given(node, 1), axis=0 if turned else 1)
-    bias = _bias(scope, given(node, 2), x, scale, codes.shape[0 if turned else 1])
+    rounded = any(r.op in BEFORE_CODES for r in node.outputs[0].outputs)
+    bias = _bias(scope, given(node, 2), x, scale, codes.shape[0 if turned else 1], rounded=rounded)
     return _product(scope, node, source, x, (codes.T if turned else codes), zero, scale, bias)
 
 
@@ -107,7 +111,7 @@ def _product(
 ) -> Op:
     weights = _matrix(codes, zero, scale, bias)
     readers = list(node.outputs[0].outputs)
-    if any(r.op in {"QuantizeLinear", "Relu", "Clip"} for r in readers):
+    if any(r.op in BEFORE_CODES for r in readers):
         target, y, passed = written(scope, node.outputs[0])
         _check_range(weights, 1, x, y)
         return Product((node, *passed), (source.name,), (target.name,), x=x, y=y, weights=weights)
@@ -197,15 +201,30 @@ def _constants(
     return values, spread[0], spread[1]
 
 
-def _bias(scope: Scope, tensor: Tensor | None, x: Coding, scale: Array, channels: int | None = None) -> Array:
-    """int32[channels], in units of x scale times weight scale. A float bias is rounded, as onnxruntime does."""
+def _bias(
+    scope: Scope,
+    tensor: Tensor | None,
+    x: Coding,
+    scale: Array,
+    channels: int | None = None,
+    rounded: bool = True,
+) -> Array:
+    """int32[channels], in units of x scale times weight scale.
+
+    rounded: does the output become codes? Then onnxruntime rounds a float bias, too.
+    """
     size = len(scale) if channels is None else channels
     if tensor is None:
         return np.zeros(size, np.int32)
     unit = (x.scale * scale).astype(np.float32)
     node = maker(tensor, "DequantizeLinear")
     if node is None:
-        raise Declined("its bias is float")
+        values = scope.constant(tensor)
+        if not rounded:
+            raise Declined("its bias is float, and so is its output")
+        if values is None or values.dtype != np.float32 or values.shape != (size,):
+            raise Declined("its bias is not constant, or of another shape")
+        return rules.round_bias(values, unit)
     codes, scales = scope.constant(node.inputs[0]), scope.constant(given(node, 1))
     if codes is None or codes.dtype != np.int32 or scales is None:
         raise Declined("its bias is not constant int32")
