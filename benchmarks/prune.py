@@ -161,9 +161,8 @@ CASES = (
 )
 
 
-def timed(before: Model, after: Model, case: Case) -> float:
+def timed(before: Model, after: Model, rows: Samples) -> float:
     """The time of the pruned model over the original's: batch 1, one thread, turn by turn."""
-    rows = samples(before, case.eval)
     return bench([before, after], list(rows.take(0, rows.batch or 1).batches(1)), budget=6)[1].ratio
 
 
@@ -180,7 +179,7 @@ def run(case: Case, rows: int) -> bool:
     result = step.run(model, context)
     seconds = time.perf_counter() - start
     after = case.score(model, case)
-    ratio = timed(original, model, case)
+    ratio = timed(original, model, calib)
     if case.time is not None:
         met, bar = case.time[0] <= ratio <= case.time[1], f"time {case.time[0]:g}-{case.time[1]:g}"
     elif case.least is not None:
