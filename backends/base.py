@@ -144,10 +144,10 @@ class Backend(ABC):
         raise NotHere(f"{path}: nothing here computes what {self.name} would")
 
 
-def deliver(backend: Backend, model: Model, path: Path, ctx: Context) -> tuple[Artifact, Sequence[Note]]:
-    """Legalise a model in place, refuse what the rules forbid, write it; the artifact, and what the passes noted.
+def prepare(backend: Backend, model: Model, ctx: Context) -> list[Note]:
+    """Legalise a model in place and refuse what the rules forbid; what the passes noted.
 
-    ZcError with the first rule that is broken (and how many are); nothing is written then.
+    ZcError with the first rule that is broken (and how many are).
     """
     notes: list[Note] = []
     steps = backend.legalise(model)
@@ -159,4 +159,13 @@ def deliver(backend: Backend, model: Model, path: Path, ctx: Context) -> tuple[A
     if broken:
         more = f"; and {len(broken) - 1} more, which `zc check --target {backend.name}` lists" if broken[1:] else ""
         raise ZcError(f"{model.name}: {broken[0].line}{more}")
+    return notes
+
+
+def deliver(backend: Backend, model: Model, path: Path, ctx: Context) -> tuple[Artifact, Sequence[Note]]:
+    """Prepare a model in place and write it; the artifact, and what the passes noted.
+
+    ZcError as `prepare` and `Backend.emit` have it; nothing is written then.
+    """
+    notes = prepare(backend, model, ctx)
     return backend.emit(model, path, ctx), notes

@@ -81,6 +81,13 @@ def test_opt_for_a_target_may_write_the_model_alone(zc, net: Path, data: Path, t
     assert (other.code, "activations-uint8" in other.out) == (0, True)
 
 
+def test_options_of_a_target_count_for_the_model_alone_too(zc, net: Path, data: Path, tmp_path: Path) -> None:
+    words = ("--calib", data, "--target", "tensorrt:rest=float16", "-o", tmp_path / "q.onnx")
+    done = zc("opt", net, "-p", PLAIN, *words)
+    assert done.code == 0, done.err
+    assert {t.dtype.name for n in load(tmp_path / "q.onnx").nodes("Conv") for t in n.inputs} == {"float16"}
+
+
 def test_check_says_what_is_wrong_where_and_what_mends_it(zc, net: Path, data: Path, tmp_path: Path) -> None:
     zc("opt", net, "-p", PLAIN, "--calib", data, "-o", tmp_path / "q.onnx")
     done = zc("check", tmp_path / "q.onnx", "--target", "tensorrt")

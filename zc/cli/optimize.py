@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from zc.backends import find_backend, implied_target
-from zc.backends.base import Artifact, Backend, deliver
+from zc.backends.base import Artifact, Backend, deliver, prepare
 from zc.cli import show
 from zc.cli.gates import points
 from zc.cli.options import apply_shapes, load_data, load_plugins
@@ -226,10 +226,12 @@ def _write(model: Model, output: Path, options: Options, backend: Backend, ctx: 
     if output.suffix != ".onnx" or (backend.target.session and not options.external_data):
         artifact, noted = deliver(backend, model, output, ctx)
         return replace(artifact, notes=(*noted, *artifact.notes))
-    if not proven:
+    legal = ".onnx" in backend.suffixes and backend.legalise(model)
+    notes = prepare(backend, model, ctx) if legal else []
+    if not proven and backend.proof != "structure":
         Runner(model, level="basic")
     model.save(output, external=True if options.external_data else None)
-    return Artifact(output, disk_bytes(load(output)))
+    return Artifact(output, disk_bytes(load(output)), tuple(notes))
 
 
 def _speed(options: Options, ctx: Context, model: Model, report: Report, out: Console) -> str | None:
