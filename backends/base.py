@@ -118,6 +118,10 @@ class Backend(ABC):
         """How what `legalise` names is checked: `structure` where onnxruntime cannot run the result here."""
         return "numeric"
 
+    def require(self, path: Path) -> None:
+        """ZcError when a package is missing that it takes to write a file of that name: asked before any work."""
+        return
+
     @abstractmethod
     def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
         """Write a legalised model, whole or not at all. ZcError names the node that the place has no form for."""

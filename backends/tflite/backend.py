@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from zc.backends.base import Artifact, Backend, Engine, Prediction
 from zc.backends.rules import Violation
 from zc.backends.tflite.emit import SIGNATURE, Flat, TfliteOptions, bundle, flatten
+from zc.backends.tflite.flatbuffer import schema
 from zc.backends.tflite.forms import Form
 from zc.backends.tflite.legalise import PASSES
 from zc.backends.tflite.litert import LiteRtRunner
@@ -50,6 +51,11 @@ class Tflite(Backend):
     def legalise(self, model: Model) -> str:
         """Clean-up, and GELU in one node."""
         return ",".join(PASSES)
+
+    def require(self, path: Path) -> None:
+        """The schema of TFLite files is in the package of their runtime."""
+        if path.suffix in self.suffixes:
+            schema()
 
     def flat(self, model: Model) -> Flat:
         """The graph of the file for a legalised model."""

@@ -1,6 +1,7 @@
 """zc emit, zc check, zc targets, zc parity, and what --target and the ending of -o do in zc opt."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +197,12 @@ def test_parity_tells_what_cannot_be_made(zc, data: Path, tmp_path: Path) -> Non
 def test_parity_refuses_in_one_line(zc, net: Path, data: Path, words: tuple[str, ...], message: str) -> None:
     done = zc("parity", net, "--data", data, *words)
     assert (done.code, message in done.err) == (2, True)
+
+
+def test_a_package_that_is_missing_is_named_before_any_work(
+    zc, net: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.schema_py_generated", None)
+    done = zc("opt", net, "-p", "quantize", "--calib", data, "-o", tmp_path / "net.tflite")
+    assert done.code == 2
+    assert done.err == "zc: TFLite files need the package ai-edge-litert; install zc[tflite]\n"

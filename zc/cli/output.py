@@ -8,10 +8,11 @@ from zc.ir.files import Replacement, real_target
 
 
 def check_output(output: Path, backend: Backend) -> None:
-    """ZcError when the backend does not write files of that name, or the place cannot be written to."""
+    """ZcError when the backend does not write files of that name, or not here, or the place cannot be written to."""
     suffixes = tuple(dict.fromkeys((*backend.suffixes, ".onnx")))
     if output.suffix not in suffixes:
         raise ZcError(f"{output}: the name must end in {' or '.join(suffixes)} for target {backend.name}")
+    backend.require(output)
     if output.suffix in backend.folders:
         if output.exists() and not output.is_dir():
             raise ZcError(f"{output}: is a file; {backend.name} writes a folder")
