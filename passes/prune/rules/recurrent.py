@@ -36,6 +36,9 @@ def recurrent(node: Node, flow: Flow) -> None:
     units = flow.labels.tie(weights.reshape(gates, -1), 0)
     flow.labels.union(recurrence[0].reshape(gates, -1), units[None])
     flow.contract(node, 2, 2, recurrence[1], units)
+    for block in flow.of(node.inputs[0]):
+        if 0 in block.axes:  # a step that reads zeros still moves the state
+            flow.labels.pin(block.labels.reshape(-1), f"is a step in time of {where(node)}")
     layout, taken = flow.along(node.inputs[0], 2, f"{where(node)} sums over it")
     flow.contract(node, 0, 2, taken, _labels(flow, node.inputs[1], 2))
     for place, parts in ((3, 2 * gates), (7, 3)):

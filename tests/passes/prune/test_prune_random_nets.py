@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -246,6 +246,7 @@ def build(blocks: list[str], seed: int) -> Model:
     st.sampled_from([1, 2]),
     st.sampled_from(["l1", "l2"]),
 )
+@example(["hidden_rows", "recurrent", "hidden_rows"], 0, 0.3, 1, "l1")  # steps in time are no channels
 def test_any_composition_prunes_to_the_masked_original(
     prune_model: Callable, blocks: list[str], seed: int, ratio: float, round_to: int, criterion: str
 ) -> None:
