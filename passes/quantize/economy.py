@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from zc.figures import size_text
 from zc.ir.graph import Node
 from zc.ir.shapes import static_shape
-from zc.measure.bind import bind, measure_shapes, open_dims
+from zc.measure.bind import bind, measure_shapes, open_dims, sizes_of
 from zc.passes.quantize.ledger import Ledger, Unit
 from zc.passes.quantize.workshop import KeepFloat, Workshop
 from zc.pipeline.base import PassResult
@@ -180,17 +180,7 @@ def shapes_of(workshop: Workshop) -> dict[int, Shapes]:
 def _sizes(workshop: Workshop) -> dict[str, int]:
     """Sizes of the open dimensions, by the names that `bind` takes."""
     model = workshop.model
-    wanted = set(open_dims(model))
-    if not wanted:
-        return {}
-    feed = next(workshop.split.fit.batches(1))
-    sizes: dict[str, int] = {}
-    for spec in model.inputs:
-        for axis, dim in enumerate(spec.shape or ()):
-            name = dim if isinstance(dim, str) and dim else f"{spec.name}:{axis}"
-            if name in wanted and spec.name in feed:
-                sizes.setdefault(name, max(int(feed[spec.name].shape[axis]), 1))
-    return sizes
+    return sizes_of(model, next(workshop.split.fit.batches(1))) if open_dims(model) else {}
 
 
 def tell_economy(result: PassResult, found: Economy) -> None:

@@ -7,7 +7,7 @@ from zc.data.batching import batching
 from zc.data.synthetic import synthesize
 from zc.errors import ZcError, nearest
 from zc.execute import Runner
-from zc.ir.graph import Tensor, Variable
+from zc.ir.graph import Array, Tensor, Variable
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes, static_shape
 
@@ -43,6 +43,18 @@ def open_dims(model: Model) -> tuple[str, ...]:
         if not isinstance(dim, int)
     ]
     return tuple(dict.fromkeys(found))
+
+
+def sizes_of(model: Model, feed: Mapping[str, Array]) -> dict[str, int]:
+    """The sizes that the open dimensions have in a feed, by the names that `bind` takes; at least 1."""
+    wanted = set(open_dims(model))
+    sizes: dict[str, int] = {}
+    for spec in model.inputs:
+        for axis, dim in enumerate(spec.shape or ()):
+            name = dim if isinstance(dim, str) and dim else f"{spec.name}:{axis}"
+            if name in wanted and spec.name in feed:
+                sizes.setdefault(name, max(int(feed[spec.name].shape[axis]), 1))
+    return sizes
 
 
 def measure_shapes(model: Model, tensors: Iterable[Tensor]) -> None:

@@ -11,7 +11,7 @@ from zc.errors import ZcError
 from zc.ir.graph import Constant, Tensor
 from zc.ir.model import Model
 from zc.ir.shapes import static_shape
-from zc.measure.bind import bind, measure_shapes, open_dims
+from zc.measure.bind import bind, measure_shapes, open_dims, sizes_of
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Ints
 from zc.passes.prune.layout import Block
@@ -104,17 +104,9 @@ def _shapes(model: Model, samples: Samples | None) -> dict[str, Shape]:
 
 def _row_sizes(model: Model, samples: Samples | None) -> dict[str, int]:
     """Sizes of open dimensions in the first row of the samples, by the names that `bind` takes."""
-    wanted = set(open_dims(model))
-    if not wanted:
+    if not open_dims(model):
         return {}
     try:
-        feed = next((samples or synthetic_samples(model, rows=1)).batches(1))
+        return sizes_of(model, next((samples or synthetic_samples(model, rows=1)).batches(1)))
     except (ZcError, StopIteration):
         return {}
-    sizes: dict[str, int] = {}
-    for spec in model.inputs:
-        for axis, dim in enumerate(spec.shape or ()):
-            name = dim if isinstance(dim, str) and dim else f"{spec.name}:{axis}"
-            if name in wanted and spec.name in feed:
-                sizes.setdefault(name, max(int(feed[spec.name].shape[axis]), 1))
-    return sizes
