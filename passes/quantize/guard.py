@@ -35,6 +35,8 @@ WIDEST = 8
 MOST_BUILDS = 9
 """Models that are built in search of one that holds."""
 _NAMED = 5
+NOTHING_LEFT = Choice()
+"""No layer in float for the sake of accuracy."""
 
 
 @dataclass(frozen=True)
@@ -93,21 +95,22 @@ class Guard:
 
     def best(self, result: PassResult) -> Trial:
         """The model to hand over; what was done for it is told. GateMissed when none holds a hard demand."""
-        trial = self._first = self._try(Choice())
+        trial = self._first = self._try(self.form)
         if self.form.weight_bits < WIDEST:
             why = self._lacks(trial)
             if why is None:
                 return trial
-            trial = self._first = self._widen(trial, why, result)
+            trial = self._first = self._widen(why, result)
+            self._market = None
         timed = self.demand.fast and self.workshop.ctx.target.costs is not None
         if self.demand.guard and timed and worth(trial.noise) >= LEAST_WORTH:
             trial = self._bargain(trial, result)
         why = self._lacks(trial)
         return trial if why is None else self._search(trial, why, result)
 
-    def _try(self, left: Choice) -> Trial:
+    def _try(self, form: Form, left: Choice = NOTHING_LEFT) -> Trial:
         keep = left.keep_float(self.keep_float)
-        built = self.workshop.build(self.form, keep)
+        built = self.workshop.build(form, keep)
         found = self.workshop.reference.by_output(built.model)
         noise = max((one.noise for one in self._telling.by_output(built.model).values()), default=0.0)
         return Trial(built, keep, left, found, noise)
@@ -126,7 +129,7 @@ class Guard:
         choice = self.market.choice(1.0)
         if not choice.nodes:
             return whole
-        trial = self._try(choice)
+        trial = self._try(whole.built.form, choice)
         gone, paid = 1 - trial.noise / whole.noise, self.market.time(choice)
         if gone < LEAST_GAIN or worth(whole.noise) * gone < paid:
             return whole
@@ -154,52 +157,47 @@ class Guard:
                 return self.verdict.line
         return None
 
-    def _widen(self, narrow: Trial, why: str, result: PassResult) -> Trial:
+    def _widen(self, why: str, result: PassResult) -> Trial:
         """The model with the fewest layers that have weights of 8 bits that holds, else with all of them."""
-        layers, plain, bits = self.market.layers, self.form, self.form.weight_bits
-        forms = [
-            replace(plain, wide=frozenset(name for one in layers[: n + 1] for name in one.names))
-            for n in range(len(layers))
-        ]
+        layers, bits = self.market.layers, self.form.weight_bits
 
-        def attempt(place: int) -> Trial:
-            self.form = forms[place]
-            return self._try(Choice())
+        def attempt(count: int) -> Trial:
+            names = frozenset(name for one in layers[: count + 1] for name in one.names)
+            return self._try(replace(self.form, wide=names))
 
-        found, self._market = self._first_that_holds(len(forms) - 1, attempt), None
-        if found is not None:
-            self.form = found.built.form
-            count = next(n for n, one in enumerate(forms) if one == self.form) + 1
-            what = _listed(Choice(tuple(layers[:count])))
+        held = self._first_that_holds(len(layers) - 1, attempt)
+        if held is not None:
+            place, trial = held
+            what = _listed(Choice(tuple(layers[: place + 1])))
             result.warn("guard", f"{why}; it holds with weights of {WIDEST} bits in {what}")
-            return found
+            return trial
         result.warn("guard", f"{why} with weights of {bits} bits; all have {WIDEST}")
-        self.form = replace(plain, weight_bits=WIDEST)
-        return self._try(Choice())
+        return self._try(replace(self.form, weight_bits=WIDEST))
 
     def _search(self, start: Trial, why: str, result: PassResult) -> Trial:
         """The model with the fewest layers in float that holds."""
         choices = self.market.dearer(start.left)
-        best = self._first_that_holds(len(choices), lambda place: self._try(choices[place]))
-        if best is None or (best.empty and self.demand.hard):
+        held = self._first_that_holds(len(choices), lambda place: self._try(start.built.form, choices[place]))
+        if held is None or (held[1].empty and self.demand.hard):
             raise GateMissed(self._missed(why))
+        best = held[1]
         if best.empty:
             result.warn("guard", f"nothing is quantised: {why}, and no layer can be in integers without that")
         else:
             result.warn("guard", f"{why}; it holds with {_listed(best.left)} in float")
         return best
 
-    def _first_that_holds(self, count: int, attempt: Callable[[int], Trial]) -> Trial | None:
-        """The first of trials in a row, from poor to good, that holds, or one not far behind."""
+    def _first_that_holds(self, count: int, attempt: Callable[[int], Trial]) -> tuple[int, Trial] | None:
+        """The first of trials in a row, from poor to good, that holds, or one not far behind, and its place."""
         low, high, step = -1, count, 1
-        best: Trial | None = None
+        best: tuple[int, Trial] | None = None
         for _ in range(MOST_BUILDS):
             if high - low <= 1:
                 break
             place = min(low + step, high - 1) if best is None else (low + high) // 2
             trial = attempt(place)
             if self._lacks(trial) is None:
-                best, high = trial, place
+                best, high = (place, trial), place
             else:
                 low, step = place, 2 * step
         return best
