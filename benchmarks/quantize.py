@@ -50,7 +50,7 @@ def main() -> int:
             found = compare(case, peers, Path(folder), args)
         verdicts.append(judge(case, found))
         show(verdicts[-1])
-        report = markdown(verdicts, peers)
+        report = markdown(verdicts, peers.versions, peers.missing)
         if args.markdown:
             args.markdown.write_text(report)
         if args.json:

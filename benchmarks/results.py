@@ -1,15 +1,12 @@
 """What the tools made of a model, judged and as tables."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from accuracy import MEASURES
 from cases import Case
 from rich.console import Console
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from processes import Peers
 
 OWN = "zc"
 
@@ -152,12 +149,12 @@ def show(verdict: Verdict) -> None:
     console.print(f"accuracy: {verdict.accuracy}; speed: {verdict.speed}; {'; '.join(verdict.bars)}\n", highlight=False)
 
 
-def markdown(verdicts: list[Verdict], peers: "Peers") -> str:
-    """All tables as Markdown."""
-    versions = ", ".join(f"{tool} {version}" for tool, version in peers.versions.items())
-    lines = ["# int8 side by side", "", f"Versions: {versions}."]
-    if peers.missing:
-        lines.append(f"Not run, since not installed: {', '.join(peers.missing)}.")
+def markdown(verdicts: list[Verdict], versions: Mapping[str, str], missing: Sequence[str]) -> str:
+    """All tables as Markdown; versions by tool, and the tools that were missing."""
+    named = ", ".join(f"{tool} {version}" for tool, version in versions.items())
+    lines = ["# int8 side by side", "", f"Versions: {named}."]
+    if missing:
+        lines.append(f"Not run, since not installed: {', '.join(missing)}.")
     for verdict in verdicts:
         measure = MEASURES[verdict.measure]
         lines += ["", f"## {verdict.model}: {measure.name}, agreement in {measure.agree_unit}", ""]

@@ -4,10 +4,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
 from zc.errors import ZcError
+
+Array = npt.NDArray[Any]
 
 PACKED_BITS: dict[int, int] = {
     getattr(TensorProto, name): bits

@@ -15,8 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from zc.errors import ZcError
-from zc.ir.elements import PACKED_BITS, dtype_of, elem_type_of
-from zc.ir.graph import Array
+from zc.ir.elements import PACKED_BITS, Array, dtype_of, elem_type_of
 
 __all__ = [
     "LazySparse",

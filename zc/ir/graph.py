@@ -14,16 +14,16 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from zc.errors import ZcError
+from zc.ir import elements
 from zc.ir.elements import as_dtype
 from zc.ir.links import Consumers, Links
 
-Array = npt.NDArray[Any]
+Array = elements.Array
 Tensor = gs.Tensor
 
 
@@ -359,13 +359,6 @@ def scopes(graph: gs.Graph) -> Iterator[Graph]:
             one = stack.pop()
             yield cast(Graph, one)
             stack.extend(reversed(list(one.subgraphs())))
-
-
-def adopt(graph: gs.Graph) -> Graph:
-    """Turn what a custom pass made with plain onnx-graphsurgeon into our classes, in place. Linear."""
-    from zc.ir.adopt import adopt as adopt_all
-
-    return adopt_all(graph)
 
 
 def fixed_value(tensor: Tensor, graph: gs.Graph | None = None) -> Array | None:

@@ -11,9 +11,10 @@ import numpy as np
 from zc.data import Samples
 from zc.errors import CheckFailed, ZcError
 from zc.execute import Refused, Runner
+from zc.ir.adopt import adopt
 from zc.ir.check import check
 from zc.ir.edit import sort_nodes
-from zc.ir.graph import Constant, adopt, describe
+from zc.ir.graph import Constant, describe
 from zc.ir.model import Model
 from zc.pipeline.base import Context, Note, Pass, PassResult, Stat
 from zc.pipeline.reproducer import write_reproducer
