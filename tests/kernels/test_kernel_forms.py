@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
+from zc.errors import ZcError
 from zc.kernels import cpu, program
 
 PROBE = """
@@ -61,18 +62,76 @@ def probe(**environment: str) -> list[str]:
 def test_an_older_processor_gets_other_instructions_and_the_same_codes() -> None:
     best = probe()
     old = probe(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES="+avx,+avx2,+fma,+f16c,+sse4.2,+popcnt,+bmi,+bmi2")
-    asked = probe(ZC_KERNELS="portable")
-    assert old[0] == asked[0] == "portable"
-    assert best[1:] == old[1:] == asked[1:]
+    assert old[0] == "portable"
+    lower = [probe(ZC_KERNELS=form) for form in cpu.FORMS[: cpu.FORMS.index(cpu.FORM.name)]]
+    assert [one[0] for one in lower] == list(cpu.FORMS[: len(lower)])
+    assert all(one[1:] == best[1:] for one in (old, *lower))
     assert best[1] == "0"
     assert best[3] == "True"
 
 
+def pretend(monkeypatch: pytest.MonkeyPatch, features: frozenset[str], allowed: bool | None) -> list[bool]:
+    """Another processor on x86, and what its system answers about tiles (None: nobody may ask); the answers given."""
+    asked: list[bool] = []
+
+    def answer() -> bool:
+        assert allowed is not None
+        asked.append(allowed)
+        return allowed
+
+    monkeypatch.delenv("ZC_KERNELS", raising=False)
+    monkeypatch.setattr(config, "CPU_FEATURES", ",".join(f"+{name}" for name in sorted(features)), raising=False)
+    monkeypatch.setattr(cpu.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(cpu, "tiles_allowed", answer)
+    return asked
+
+
 @pytest.mark.parametrize("missing", sorted(cpu.NEEDED))
 def test_every_feature_is_needed(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    there = ",".join(f"+{name}" for name in sorted(cpu.NEEDED - {missing}))
-    monkeypatch.setattr(config, "CPU_FEATURES", there, raising=False)
+    pretend(monkeypatch, (cpu.NEEDED | cpu.TILES) - {missing}, None)
     assert cpu.choose() == cpu.Form("portable", permute=False)
+
+
+@pytest.mark.parametrize("missing", sorted(cpu.TILES))
+def test_tiles_need_both_features_before_anybody_asks_for_them(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    pretend(monkeypatch, (cpu.NEEDED | cpu.TILES) - {missing}, None)
+    assert cpu.choose() == cpu.Form("avx512vnni", permute=False)
+
+
+@pytest.mark.parametrize(("allowed", "name"), [(True, "amx"), (False, "avx512vnni")])
+def test_tiles_need_the_systems_leave(monkeypatch: pytest.MonkeyPatch, allowed: bool, name: str) -> None:
+    asked = pretend(monkeypatch, cpu.NEEDED | cpu.TILES, allowed)
+    assert cpu.choose() == cpu.Form(name, permute=False)
+    assert asked == [allowed]
+
+
+def test_another_system_is_not_asked_for_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(cpu.ctypes, "CDLL", None)
+    assert not cpu.tiles_allowed()
+
+
+def test_a_system_without_the_call_allows_no_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        def syscall(self, *_: int) -> int:
+            return -1
+
+    monkeypatch.setattr(cpu.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda _: Refusing())
+    assert not cpu.tiles_allowed()
+
+
+@pytest.mark.parametrize("most", ["portable", "avx512vnni"])
+def test_a_lower_form_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, most: str) -> None:
+    pretend(monkeypatch, cpu.NEEDED | cpu.TILES, None)
+    monkeypatch.setenv("ZC_KERNELS", most)
+    assert cpu.choose().name == most
+
+
+def test_a_form_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZC_KERNELS", "avx512")
+    with pytest.raises(ZcError, match=r"ZC_KERNELS=avx512: no such form .*'avx512vnni'"):
+        cpu.choose()
 
 
 def test_a_processor_known_by_name_alone_is_trusted_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

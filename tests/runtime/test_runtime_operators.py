@@ -60,6 +60,39 @@ def test_conv(qdq, agree, seed, kind, x, y, kernel, strides, dilations, pads, gr
     agree(b.model(), {"x_q": codes(rng, (size[0], group * per_in, *size[1:]), kind)}, threads=threads)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("images", "channels", "columns", "size", "kernel", "stride"),
+    [
+        (1, 130, 200, 14, 3, 1),  # more than one block of channels on either side
+        (3, 64, 64, 6, 1, 1),  # just more than one group of 32 pixels an image
+        (5, 70, 48, 4, 3, 1),  # images smaller than a group
+        (2, 192, 97, 15, 3, 2),
+        (1, 1024, 65, 9, 3, 1),  # long sums
+        (1, 256, 513, 7, 1, 2),
+    ],
+)
+def test_conv_of_many_channels(qdq, agree, images, channels, columns, size, kernel, stride, threads) -> None:
+    rng = np.random.default_rng(channels)
+    w, scale, zero = weights(rng, (columns, channels, kernel, kernel), 0, exact=True)
+    b = qdq()
+    b.input("x", [images, channels, size, size], (0.02, 3))
+    b.weight("w", w, scale, zero, 0)
+    b.output(b.node("Conv", ["x", "w"], "y", strides=[stride] * 2, pads=[kernel // 2] * 4), (0.9, 100))
+    agree(b.model(), {"x_q": codes(rng, (images, channels, size, size), np.uint8)}, threads=threads)
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 31, 32, 33, 100])
+def test_product_of_some_rows(qdq, agree, rows) -> None:
+    rng = np.random.default_rng(rows)
+    w, scale, zero = weights(rng, (150, 90), 1, exact=True)
+    b = qdq()
+    b.input("x", [rows, 150], (0.02, 3))
+    b.weight("w", w, scale, zero, 1)
+    b.output(b.node("MatMul", ["x", "w"], "y"), (0.5, 100))
+    agree(b.model(), {"x_q": codes(rng, (rows, 150), np.uint8)})
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [1, 3, 64, 70, 130])
 def test_depthwise_3x3(qdq, agree, stride, channels) -> None:

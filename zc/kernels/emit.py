@@ -77,7 +77,7 @@ def _declared(module: Any, kind: Type, name: str) -> Value:
     return cgutils.get_or_insert_function(module, kind, name)  # type: ignore[no-untyped-call]
 
 
-def _spilled(b: Builder, kind: Type) -> Value:
+def spilled(b: Builder, kind: Type) -> Value:
     """Room for a value on the stack."""
     return cgutils.alloca_once(b, kind)  # type: ignore[no-untyped-call]
 
@@ -149,7 +149,7 @@ def store_first(b: Builder, value: Value, address: Value, count: Value) -> None:
         with whole:
             b.store(value, pointer, align=1)
         with part:
-            spill = _spilled(b, value.type)
+            spill = spilled(b, value.type)
             b.store(value, spill)
             source, target = b.bitcast(spill, element.as_pointer()), b.inttoptr(address, element.as_pointer())
 
@@ -169,7 +169,7 @@ def load_first(b: Builder, address: Value, kind: Type, count: Value) -> Value:
         mask, rest = lanes_below(b, count, lanes), number(kind, ir.Undefined)
         function = _declared(b.module, ir.FunctionType(kind, [pointer.type, I32, mask.type, kind]), name)
         return b.call(function, [pointer, number(I32, 1), mask, rest])
-    spill = _spilled(b, kind)
+    spill = spilled(b, kind)
     with b.if_else(b.icmp_signed(">=", count, i64(lanes))) as (whole, part):
         with whole:
             b.store(b.load(pointer, align=1), spill)

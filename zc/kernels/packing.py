@@ -31,13 +31,14 @@ class Packed:
     columns: int
 
 
-def pack(weights: Array, bias: Array, scale: Array, real: bool = False) -> Packed:
+def pack(weights: Array, bias: Array, scale: Array, real: bool = False, unit: int = 4) -> Packed:
     """Pack int8 weights [taps, k, columns] with int32 bias[columns] and float32 scale[columns].
 
-    real: for tiles that store float32, which are 16 channels wide.
+    real: for tiles that store float32, which are 16 channels wide. unit: codes to whose multiple k is filled up with
+    zeros.
     """
     taps, k, columns = weights.shape
-    k4 = -(-k // 4)
+    k4 = -(-k // unit) * unit // 4
     most = 16 if real else BLOCK
     parts: list[Array] = []
     biases: list[Array] = []

@@ -19,14 +19,13 @@ from llvmlite import ir
 from numba import njit, types
 from numba.np.unsafe.ndarray import to_fixed_tuple as numba_to_fixed_tuple
 
-from zc.kernels import convolution, cpu, depthwise, elementwise, emit, lanes, movement, packing, pools, tiles
-from zc.kernels.convolution import SCRATCH_BYTES
+from zc.kernels import amx, convolution, cpu, depthwise, elementwise, emit, lanes, movement, packing, pools, tiles
 from zc.kernels.emit import Builder, Value, intrinsic, set_word, word_at
 
 to_fixed_tuple: Any = numba_to_fixed_tuple
 
 CONVOLVE, DEPTHWISE, DEPTHWISE3, ADD, MULTIPLY, LOOK_UP, QUANTIZE, DEQUANTIZE = range(8)
-MOVE, FILL, SURROUND, CHOOSE_PIXELS, POOL, GLOBAL_AVERAGE, SOFTMAX = range(8, 15)
+MOVE, FILL, SURROUND, CHOOSE_PIXELS, POOL, GLOBAL_AVERAGE, SOFTMAX, CONVOLVE_TILES = range(8, 16)
 
 KERNELS: dict[int, Any] = {
     CONVOLVE: convolution.convolve,
@@ -44,12 +43,16 @@ KERNELS: dict[int, Any] = {
     POOL: pools.pool,
     GLOBAL_AVERAGE: pools.global_average,
     SOFTMAX: pools.softmax,
+    CONVOLVE_TILES: amx.convolve_tiles,
 }
 
 OPERANDS: dict[int, tuple[str, ...]] = {
     number: tuple(inspect.signature(kernel.py_func).parameters)[3:] for number, kernel in KERNELS.items()
 }
 """Names of an operation's operands, in the order of its row."""
+
+SCRATCH_BYTES = max(convolution.SCRATCH_BYTES, amx.SCRATCH_BYTES if cpu.FORM.amx else 0)
+"""What a thread needs for itself."""
 
 WIDTH = 2 + max(map(len, OPERANDS.values()))
 SIZES = tuple(len(OPERANDS[number]) for number in range(len(KERNELS)))
@@ -108,7 +111,7 @@ PATIENCE = 4000
 
 (
     N_CONVOLVE, N_DEPTHWISE, N_DEPTHWISE3, N_ADD, N_MULTIPLY, N_LOOK_UP, N_QUANTIZE, N_DEQUANTIZE,
-    N_MOVE, N_FILL, N_SURROUND, N_CHOOSE, N_POOL, N_GLOBAL, N_SOFTMAX,
+    N_MOVE, N_FILL, N_SURROUND, N_CHOOSE, N_POOL, N_GLOBAL, N_SOFTMAX, N_TILES,
 ) = SIZES  # fmt: skip
 
 
@@ -155,6 +158,8 @@ def _interpreter(version: str) -> Any:
                     pools.global_average(part, parts, scratch, *to_fixed_tuple(p, N_GLOBAL))
                 elif kind == SOFTMAX:
                     pools.softmax(part, parts, scratch, *to_fixed_tuple(p, N_SOFTMAX))
+                elif kind == CONVOLVE_TILES:
+                    amx.convolve_tiles(part, parts, scratch, *to_fixed_tuple(p, N_TILES))
                 if threads == 1:
                     set_word(taken, part + 1)
                 else:
@@ -176,7 +181,7 @@ def source_digest(modules: Sequence[ModuleType]) -> str:
 
 
 interpret = _interpreter(
-    source_digest([convolution, depthwise, elementwise, emit, lanes, movement, packing, pools, tiles])
+    source_digest([amx, convolution, depthwise, elementwise, emit, lanes, movement, packing, pools, tiles])
 )
 """interpret(table, first, last, threads, scratch, gates): run rows first..last of an int64[n, WIDTH] table.
 

@@ -13,7 +13,7 @@ import numpy as np
 from zc.errors import ZcError
 from zc.ir.graph import Array, describe
 from zc.kernels import program
-from zc.runtime.memory import Buffer, Place, View, dense
+from zc.runtime.memory import ALIGNMENT, SPARE, Buffer, Place, View, aligned, dense
 from zc.runtime.ops import Coding, Concatenate, Convolution, Island, Op
 from zc.runtime.walk import walks
 
@@ -70,7 +70,10 @@ class Lowering:
     def constant(self, array: Array) -> Place:
         """The address of constant contents."""
         flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        return Place(Buffer(len(flat), array=np.concatenate([flat, np.zeros(64, np.uint8)])))
+        whole = np.zeros(len(flat) + SPARE + ALIGNMENT, np.uint8)
+        start = aligned(whole) - whole.ctypes.data
+        whole[start : start + len(flat)] = flat
+        return Place(Buffer(len(flat), array=whole[start:]))
 
     # ---- values
 

@@ -1,6 +1,6 @@
 """Convolutions and matrix products as steps: weights packed for the kernels, taps as distances in a padded image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -8,15 +8,14 @@ import numpy as np
 
 from zc.ir.graph import Array
 from zc.kernels import packing, program, rules
+from zc.kernels.amx import GROUP
 from zc.kernels.convolution import MOST_PIXELS, ROWS
 from zc.kernels.depthwise import COLUMNWISE
 from zc.runtime import shapes
 from zc.runtime.lower import Lowering, Operand
 from zc.runtime.memory import Place
 from zc.runtime.ops import Convolution, Product
-
-CACHE_BYTES = 192 * 1024
-"""What the input of a chunk of pixels may take, so that it stays in the second cache for all blocks of channels."""
+from zc.runtime.tiling import CACHE_BYTES, Pixels, Tiling, tiling
 
 
 @dataclass(frozen=True)
@@ -67,38 +66,56 @@ def convolution(state: Lowering, op: Convolution) -> None:
         return
     merged = op.group == 1 and op.dilations[1] == 1 and x_pixel == c
     distances = [i * op.dilations[0] * x_row for i in range(kh)] if merged else taps
-    packed = _dense(state, op, merged)
-    distances = distances * (packed.taps // len(distances))
+    pixels = Pixels(n, height, width, op.strides[0] * x_row, op.strides[1] * x_pixel)
     footprint = c * op.strides[0] * op.strides[1]
-    state.emit(
-        program.CONVOLVE,
-        **common,
-        x_row=op.strides[0] * x_row,
-        x_pixel=op.strides[1] * x_pixel,
-        x_group=c // op.group,
-        y_group=m // op.group,
-        groups=op.group,
-        columns=m // op.group,
-        offsets=state.constant(np.array(distances, np.int64)),
-        taps=packed.taps,
-        k4=packed.k4,
-        weights=packed.weights,
-        bias=packed.bias,
-        scale=packed.scale,
-        chunk=chunk_of(footprint),
-        by_columns=_by_columns(state, n * height * width, m // op.group),
-        real=0,
-    )
+    tiles = tiling(pixels, len(distances), c // op.group * (kw if merged else 1), footprint)
+    packed = _dense(state, op, merged, tiles is not None)
+    common |= {
+        "x_group": c // op.group,
+        "y_group": m // op.group,
+        "groups": op.group,
+        "columns": m // op.group,
+        "offsets": state.constant(np.array(distances * (packed.taps // len(distances)), np.int64)),
+    }
+    _multiply(state, pixels, packed, tiles, footprint, common, real=False)
+
+
+def _multiply(
+    state: Lowering,
+    pixels: Pixels,
+    packed: Prepared,
+    tiles: Tiling | None,
+    footprint: int,
+    operands: Mapping[str, Operand],
+    real: bool,
+) -> None:
+    """The step of a dense or grouped convolution, or of a matrix product."""
+    columns = operands["columns"]
+    assert isinstance(columns, int)
+    rows = ROWS if tiles is None else GROUP
+    operands = {
+        **operands,
+        "images": pixels.images,
+        "height": pixels.height,
+        "width": pixels.width,
+        "x_row": pixels.row,
+        "x_pixel": pixels.pixel,
+        "taps": packed.taps,
+        "weights": packed.weights,
+        "bias": packed.bias,
+        "scale": packed.scale,
+        # threads share out channels where there are too few pixels for all of them
+        "by_columns": int(pixels.count < 2 * rows * state.threads and columns > packing.BLOCK),
+    }
+    if tiles is not None:
+        state.emit(program.CONVOLVE_TILES, **operands, k64=packed.k4 // 16, line=tiles.line, chunk=tiles.chunk)
+    else:
+        state.emit(program.CONVOLVE, **operands, k4=packed.k4, chunk=chunk_of(footprint), real=int(real))
 
 
 def chunk_of(footprint: int) -> int:
     """Pixels of a chunk whose input takes `footprint` bytes each: a multiple of every tile's rows."""
     return min(max(CACHE_BYTES // footprint // 24 * 24, 96), MOST_PIXELS // 24 * 24)
-
-
-def _by_columns(state: Lowering, pixels: int, columns: int) -> int:
-    """Do threads share out channels rather than pixels? Where there are too few pixels for all of them."""
-    return int(pixels < 2 * ROWS * state.threads and columns > packing.BLOCK)
 
 
 def _depthwise(
@@ -155,27 +172,29 @@ def _terms(op: Convolution | Product, totals: Array) -> tuple[Array, Array]:
     return bias.astype(np.int32), scale
 
 
-def _dense(state: Lowering, op: Convolution, merged: bool) -> Prepared:
+def _dense(state: Lowering, op: Convolution, merged: bool, tiles: bool) -> Prepared:
     """Weights of all groups, one after another. merged: a filter row is one tap, its pixels are channels."""
-    key = (id(op), 2 + int(merged))
+    key = (id(op), 2 + int(merged) + 2 * int(tiles))
     if key not in state.packed:
         m, cg, kh, kw = op.weights.codes.shape
         parts = halves(op.weights.codes, op.weights.zero, 0)
         totals = sum(p.reshape(m, -1).astype(np.int64).sum(1) for p in parts)
         bias, scale = _terms(op, np.asarray(totals))
         taps = [p.transpose(2, 3, 1, 0).reshape((kh, kw * cg, m) if merged else (kh * kw, cg, m)) for p in parts]
-        state.packed[key] = _packed(state, np.concatenate(taps), bias, scale, op.group, real=False)
+        state.packed[key] = _packed(state, np.concatenate(taps), bias, scale, op.group, tiles=tiles)
     found = state.packed[key]
     assert isinstance(found, Prepared)
     return found
 
 
-def _packed(state: Lowering, weights: Array, bias: Array, scale: Array, groups: int, real: bool) -> Prepared:
+def _packed(
+    state: Lowering, weights: Array, bias: Array, scale: Array, groups: int, real: bool = False, tiles: bool = False
+) -> Prepared:
     per = weights.shape[2] // groups
     found = []
     for g in range(groups):
         own = slice(g * per, (g + 1) * per)
-        found.append(packing.pack(weights[:, :, own], bias[own], scale[own], real))
+        found.append(packing.pack(weights[:, :, own], bias[own], scale[own], real, unit=64 if tiles else 4))
     arrays = (np.concatenate(a) for a in zip(*((p.weights, p.bias, p.scale) for p in found), strict=True))
     return _prepared(state, arrays, found[0].taps, found[0].k4)
 
@@ -196,11 +215,13 @@ def product(state: Lowering, op: Product) -> None:
         flat = state.rows(view).reshaped((rows, k))
     assert flat is not None
     real = op.y is None
-    key = (id(op), 4)
+    pixels = Pixels(1, 1, rows, 0, flat.strides[0])
+    tiles = None if real else tiling(pixels, 1, k, k)
+    key = (id(op), 6 + int(tiles is not None))
     if key not in state.packed:
         parts = halves(op.weights.codes, op.weights.zero, 1)
         bias, scale = _terms(op, np.asarray(sum(p.astype(np.int64).sum(0) for p in parts)))
-        state.packed[key] = _packed(state, np.stack(parts), bias, scale, 1, real)
+        state.packed[key] = _packed(state, np.stack(parts), bias, scale, 1, real, tiles is not None)
     packed = state.packed[key]
     assert isinstance(packed, Prepared)
     out = (*shape[:-1], n)
@@ -211,31 +232,18 @@ def product(state: Lowering, op: Product) -> None:
         if y is None or y.strides[1] != 1:
             raise AssertionError("a fresh value in C order is one matrix")
         place, step = y.place, y.strides[0]
-    state.emit(
-        program.CONVOLVE,
-        x=flat.place,
-        x_image=0,
-        x_row=0,
-        x_pixel=flat.strides[0],
-        x_group=0,
-        y=place,
-        y_image=0,
-        y_row=0,
-        y_pixel=step,
-        y_group=0,
-        images=1,
-        height=1,
-        width=rows,
-        groups=1,
-        columns=n,
-        offsets=state.constant(np.zeros(packed.taps, np.int64)),
-        taps=packed.taps,
-        k4=packed.k4,
-        weights=packed.weights,
-        bias=packed.bias,
-        scale=packed.scale,
-        zero_point=0 if op.y is None else op.y.zero,
-        chunk=chunk_of(k),
-        by_columns=_by_columns(state, rows, n),
-        real=int(real),
-    )
+    operands: dict[str, Operand] = {
+        "x": flat.place,
+        "x_image": 0,
+        "x_group": 0,
+        "y": place,
+        "y_image": 0,
+        "y_row": 0,
+        "y_pixel": step,
+        "y_group": 0,
+        "groups": 1,
+        "columns": n,
+        "offsets": state.constant(np.zeros(packed.taps, np.int64)),
+        "zero_point": 0 if op.y is None else op.y.zero,
+    }
+    _multiply(state, pixels, packed, tiles, k, operands, real)

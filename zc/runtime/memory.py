@@ -119,6 +119,11 @@ class View:
         )
 
 
+def aligned(array: Array) -> int:
+    """The first address in an array that is a multiple of `ALIGNMENT`."""
+    return -(-array.ctypes.data // ALIGNMENT) * ALIGNMENT
+
+
 def dense(shape: Sequence[int], size: int = 1) -> tuple[int, ...]:
     """Byte strides of an array in C order, of elements of `size` bytes."""
     strides, step = [], size

@@ -14,7 +14,7 @@ from zc.runtime import shapes as sizing
 from zc.runtime.islands import IslandRunner
 from zc.runtime.lower import Lowering, Shape, Step, wanted_halos
 from zc.runtime.lower_rest import lower
-from zc.runtime.memory import SPARE, Arena, Buffer, Place, arrange
+from zc.runtime.memory import ALIGNMENT, SPARE, Arena, Buffer, Place, aligned, arrange
 from zc.runtime.ops import (
     Binary,
     Concatenate,
@@ -152,15 +152,15 @@ class Plan:
                     operand.buffer.use(at)
         self.steps = steps
         self.arena: Arena = arrange(buffers.values(), len(steps))
-        self.memory = np.zeros(self.arena.size + SPARE + 64, np.uint8)
-        start = -(-self.memory.ctypes.data // 64) * 64
+        self.memory = np.zeros(self.arena.size + SPARE + ALIGNMENT, np.uint8)
+        start = aligned(self.memory)
         self.constants = [b.array for b in buffers.values() if b.array is not None]
         self.patches: list[list[Patch]] = [[] for _ in self.stages]
         self.table = np.zeros((len(steps), program.WIDTH), np.int64)
         for index, part in enumerate(self.stages):
             for at in range(part.first, part.last):
                 self.table[at] = self._row(at, steps[at], start, self.patches[index])
-        self.scratch = [np.zeros(program.SCRATCH_BYTES, np.uint8) for _ in range(self.setting.threads)]
+        self.scratch = [np.zeros(program.SCRATCH_BYTES + ALIGNMENT, np.uint8) for _ in range(self.setting.threads)]
         self.gates = np.zeros((max(len(steps), 1), 2), np.int64)
 
     def _row(self, at: int, step: Step, start: int, patches: list[Patch]) -> list[int]:
@@ -202,7 +202,7 @@ class Plan:
         threads, gates = self.setting.threads, self.gates.ctypes.data
         self.gates[first:last] = 0
         run: Callable[..., None] = program.interpret
-        args = [(self.table, first, last, threads, scratch.ctypes.data, gates) for scratch in self.scratch]
+        args = [(self.table, first, last, threads, aligned(scratch), gates) for scratch in self.scratch]
         others = [self.setting.pool.submit(run, *a) for a in args[1:]] if self.setting.pool else []
         run(*args[0])
         for other in others:
@@ -220,6 +220,8 @@ def parts_of(step: Step, threads: int) -> int:
         work *= max(int(sizes.get(name, 1)), 1)
     if step.operation == program.CONVOLVE:
         work = work * int(sizes["taps"]) * int(sizes["k4"]) // 16
+    if step.operation == program.CONVOLVE_TILES:
+        work = work * int(sizes["taps"]) * int(sizes["k64"]) // 4
     return 1 if work < LEAST_WORK else 2 * threads
 
 
