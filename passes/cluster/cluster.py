@@ -7,10 +7,11 @@ import numpy as np
 
 from zc.errors import ZcError
 from zc.ir.edit import Editor, Names, sort_nodes
-from zc.ir.graph import Array, Node, describe
+from zc.ir.graph import Array, describe
 from zc.ir.model import Model
 from zc.measure.cost import count
 from zc.passes.cluster.kmeans import cluster, entropy_bits, nearest
+from zc.passes.cluster.packing import bytes_stored, store
 from zc.passes.layers.chosen import Moments, Outcome, choose_layers, forget, moments_of
 from zc.passes.layers.layers import Layer
 from zc.pipeline.base import Context, Pass, PassResult
@@ -20,8 +21,6 @@ MOST = 256
 """Entries of a codebook: an index is one byte."""
 SPARSE = 0.1
 """Share of zeros from which they stay zeros."""
-OVERHEAD = 400
-"""Bytes that two nodes and their values take in a file, about."""
 
 
 @register
@@ -30,11 +29,13 @@ class Cluster(Pass):
     """Give the weights of each layer a codebook of a few numbers; what is stored is an index for each weight.
 
     before:  Conv(x, w float32[64,64,3,3])                                                    147,456 bytes
-    after:   Cast(uint8[64,64,3,3]) -> Gather(float32[16], .) -> Conv(x, .)                    36,928 bytes
+    after:   Cast(uint8[64,64,3,3]) -> Gather(float32[64], .) -> Conv(x, .)                    37,120 bytes
+    16:      Cast(uint8[18432]) -> Gather(float32[256,2], .) -> Reshape -> Conv(x, .)          20,480 bytes
 
     The codebook is that of least squared error (k-means); with samples an error counts by how much the input varies
-    that it meets, and means go into the bias. onnxruntime looks the weights up once, when the model is loaded: the file
-    is a quarter as large, memory and time are as before.
+    that it meets, and means go into the bias. A byte is the index of as many weights as it can tell apart: of one for
+    a codebook of 256, of two for 16, of four for 4, of eight for 2. onnxruntime looks the weights up once, when the
+    model is loaded: memory and time are as before.
     """
 
     name: ClassVar[str] = "cluster"
@@ -72,7 +73,7 @@ class Cluster(Pass):
             bits += entropy_bits(codes) * codes.size + 8 * book.nbytes
             weights += codes.size
             if self.store:
-                _store(layer, codes, book, editor, names)
+                store(layer, codes, book, editor, names)
             else:
                 layer.weight.values = book[codes]
         editor.finish()
@@ -92,9 +93,8 @@ class Cluster(Pass):
         return result
 
     def _pays(self, layer: Layer, result: PassResult) -> bool:
-        size = layer.weight.size
-        saved = size * (layer.weight.values.itemsize - 1) - self.size * layer.weight.values.itemsize - OVERHEAD
-        if self.store and saved <= 0:
+        size, each = layer.weight.size, layer.weight.values.itemsize
+        if self.store and bytes_stored(size, self.size, each) >= size * each:
             result.declined(describe(layer.node), f"{size} weights are too few to pay for a codebook of {self.size}")
             return False
         return True
@@ -115,17 +115,3 @@ def _clustered(layer: Layer, moments: Moments | None, size: int, names: Names) -
         error = matrix - layer.as_matrix(book[codes])
         layer.set_offset(layer.offset() + (moments.mean[:, None] @ error).reshape(-1), names)
     return codes, book
-
-
-def _store(layer: Layer, codes: Array, book: Array, editor: Editor, names: Names) -> None:
-    """Cast(indices) -> Gather(codebook, .) in the place of the weight."""
-    name = layer.weight.name
-    index = names.variable(f"{name}_index")
-    index.dtype, index.shape = np.dtype(np.int32), list(codes.shape)
-    value = names.variable(f"{name}_value")
-    value.dtype, value.shape = book.dtype, list(codes.shape)
-    cast = {"to": 6}  # int32
-    editor.add(Node("Cast", names.take(f"{name}_cast"), cast, [names.constant(f"{name}_codes", codes)], [index]))
-    table = names.constant(f"{name}_codebook", book)
-    editor.add(Node("Gather", names.take(f"{name}_look_up"), {"axis": 0}, [table, index], [value]))
-    layer.node.inputs[1] = value

@@ -188,13 +188,21 @@ def _is_bias(tensor: Tensor, channels: int, fed: set[int]) -> bool:
 def _layer(node: Node, fed: set[int]) -> Layer:
     weight = node.inputs[1]
     assert isinstance(weight, Constant)
+    if node.op == "MatMul":
+        return Layer(node, weight, *followed_by_bias(node, int(weight.shape[-1]), fed))
+    bias = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].is_empty() else None
+    return Layer(node, weight, bias if isinstance(bias, Constant) else None, node.outputs[0])
+
+
+def followed_by_bias(node: Node, channels: int, fed: set[int]) -> tuple[Constant | None, Tensor]:
+    """The bias that an Add behind a product adds, and the sum; no bias and the product's output where there is none.
+
+    fed: ids of inputs and outputs of the model.
+    """
     end = node.outputs[0]
-    if node.op != "MatMul":
-        bias = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].is_empty() else None
-        return Layer(node, weight, bias if isinstance(bias, Constant) else None, end)
     follower = end.outputs[0] if len(end.outputs) == 1 and id(end) not in fed else None
     if follower is not None and follower.op == "Add":
         other = next((t for t in follower.inputs if t is not end), None)
-        if other is not None and _is_bias(other, int(weight.shape[-1]), fed):
-            return Layer(node, weight, other, follower.outputs[0])  # type: ignore[arg-type]
-    return Layer(node, weight, None, end)
+        if isinstance(other, Constant) and _is_bias(other, channels, fed):
+            return other, follower.outputs[0]
+    return None, end

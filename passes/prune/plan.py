@@ -10,7 +10,7 @@ from zc.data import Samples
 from zc.errors import ZcError
 from zc.ir.model import Model
 from zc.measure.cost import Cost, count
-from zc.passes.layers.layers import find_layers
+from zc.passes.layers.coded import find_all_layers
 from zc.passes.prune.allot import TOLERANCE, Share, alike, cheapest_to_goal, leaving, narrowest, share_to_goal, shares
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.importance import USUAL, Combine
@@ -117,7 +117,7 @@ def make_plan(
         some = samples.take(0, _whole(min(samples.rows, LOOKED_AT), samples))
         free = groups.group_of[groups.classes.roots] >= 0
         summed = {id(c.node) for c in groups.flow.contractions if free[c.labels].any()}
-        layers = [one for one in find_layers(model)[0] if id(one.node) in summed]
+        layers = [one for one in find_all_layers(model)[0] if id(one.node) in summed]
         read = readings(groups, layers, observe(model, layers, some, ctx))
     given = None
     if criterion == "taylor":

@@ -1,4 +1,4 @@
-"""The prune pass: whole channels leave, by magnitude, and the result is proven."""
+"""The prune pass: whole channels leave, and the result is proven."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +28,7 @@ from zc.passes.prune.labels import Ints
 from zc.passes.prune.observe import observe_sizes
 from zc.passes.prune.plan import Allotment, Plan, make_plan
 from zc.passes.prune.ranking import CRITERIA, Criterion, Ranking
-from zc.passes.prune.schedule import schedule
+from zc.passes.prune.schedule import Schedule, alternate
 from zc.passes.prune.select import Limits, why_none
 from zc.passes.prune.settle import settle
 from zc.passes.prune.sharing import unshare
@@ -45,7 +45,6 @@ from zc.pipeline.synthetic import synthetic_samples
 DEFAULT_GUARD = 0.95
 CAREFUL = 0.25
 """The ratio where no goal was given and nothing can be measured."""
-"""Rows held back to measure agreement."""
 
 
 @register
@@ -107,8 +106,11 @@ class Prune(Pass):
     """Nodes or weights whose output channels may leave, all others stay: names or globs, separated by +."""
 
     steps: int = 1
-    """Reach the goal in so many rounds, with the training pass behind it in between (prune:macs=0.5:steps=4,distill):
-    large cuts first, smaller ones later. The training's budget is shared among the rounds."""
+    """Reach the goal in so many rounds, with the training pass behind it in between (prune:macs=0.5:steps=4,distill).
+    The training's budget is shared among the rounds."""
+    schedule: Schedule = "polynomial"
+    """How the goal is divided among the rounds. polynomial: large cuts first, smaller ones later; linear: the same
+    amount in each."""
     timings: str = ""
     """File of measured times for the goal latency, read and added to: from the same times the same widths follow."""
 
@@ -128,7 +130,12 @@ class Prune(Pass):
             raise ZcError(f"{given[0]} and {given[1]} are two goals; state one")
         if self.criterion != "auto" and self.criterion not in CRITERIA:
             raise ZcError(f"criterion is {self.criterion!r}; it must be {', '.join(CRITERIA)} or auto")
-        for name, known in (("allot", Allotment), ("reduction", Reduction), ("normalize", Normalizer)):
+        for name, known in (
+            ("allot", Allotment),
+            ("reduction", Reduction),
+            ("normalize", Normalizer),
+            ("schedule", Schedule),
+        ):
             if getattr(self, name) not in get_args(known):
                 raise ZcError(f"{name} is {getattr(self, name)!r}; it must be {', '.join(get_args(known))}")
         if self.round_to != "auto" and self.round_to < 1:
@@ -137,12 +144,14 @@ class Prune(Pass):
             raise ZcError(f"steps is {self.steps}; it must be at least 1")
         if self.steps > 1 and all(getattr(self, name) is None for name in ("ratio", *RESOURCES)):
             raise ZcError(f"steps={self.steps} needs a goal to divide: ratio, {', '.join(RESOURCES)}")
+        if self.schedule != "polynomial" and self.steps == 1:
+            raise ZcError(f"schedule={self.schedule} divides a goal among rounds; say how many with steps")
         if self.min_channels < 1:
             raise ZcError(f"min_channels is {self.min_channels}; it must be at least 1")
 
     def rounds(self, following: Pass | None) -> tuple[Pass, ...] | None:
         """See `Pass.rounds`: as many rounds of pruning and training as `steps` says."""
-        return None if self.steps == 1 else schedule(self, self.steps, following)
+        return None if self.steps == 1 else alternate(self, following)
 
     def run(self, model: Model, ctx: Context) -> PassResult:
         """See `Pass.run`. CheckFailed when the proof fails; the model is untouched then."""
@@ -160,8 +169,8 @@ class Prune(Pass):
         if is_quantised(model):
             result.warn(
                 model.name,
-                "its weights are codes: channels are chosen by the size of their weights, and layers behind the cut "
-                "are not refitted; where the float model is at hand, prune,quantize keeps much more of its accuracy",
+                "its weights are codes, and refitted ones are rounded again; where the float model is at hand, "
+                "prune,quantize keeps more of its accuracy",
             )
         job = _Job(self, model, samples, ctx)
         plan = job.plan(work, groups)

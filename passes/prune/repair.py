@@ -18,7 +18,8 @@ from zc.errors import ZcError
 from zc.ir.edit import Names
 from zc.ir.graph import Array, Constant, Node, Tensor, describe
 from zc.ir.model import Model
-from zc.passes.layers.layers import Layer, find_layers
+from zc.passes.layers.coded import find_all_layers
+from zc.passes.layers.layers import Layer
 from zc.passes.layers.normal import Normal, fit
 from zc.passes.layers.rows import choose_positions, outputs_of, padding_of, rows_of, values_at
 from zc.passes.layers.steps import HELD_BACK, Steps, hold
@@ -66,8 +67,8 @@ class Repair:
 
     def _pairs(self, model: Model, groups: Groups, stay: Bools) -> tuple[list[Pair], list[tuple[Node, str]]]:
         made = {id(p.node): p.labels for p in groups.flow.products}
-        layers, refused = find_layers(model)
-        originals = {id(one.node): one for one in find_layers(self.original)[0]}
+        layers, refused = find_all_layers(model)
+        originals = {id(one.node): one for one in find_all_layers(self.original)[0]}
         pairs = []
         for layer in layers:
             original = originals.get(id(self._twin.get(id(layer.node))))

@@ -15,6 +15,7 @@ from zc.ir.edit import Names
 from zc.ir.graph import Array
 from zc.ir.model import PROTO_LIMIT, Model
 from zc.measure.agreement import before_saturation
+from zc.passes.layers.coded import CodedLayer, coded_layer
 from zc.passes.layers.layers import Layer
 from zc.passes.prune.apply import stays
 from zc.passes.prune.groups import Groups
@@ -143,6 +144,10 @@ def _refit(masked: Masked, read: Sequence[Reading], stay: Bools) -> None:
 def _copied(masked: Masked, layer: Layer) -> Layer:
     """The layer in the copy; the constants are the copy's own."""
     node = masked.copy_of(layer.node)
+    if isinstance(layer, CodedLayer):
+        twin = coded_layer(node, masked.model)
+        assert isinstance(twin, CodedLayer)
+        return twin
     bias = None
     if layer.bias is not None:
         owner = layer.node if layer.node.op != "MatMul" else layer.end.inputs[0]

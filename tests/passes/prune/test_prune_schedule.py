@@ -1,12 +1,27 @@
 """Pruning in rounds with training in between."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from zc.errors import ZcError
-from zc.passes.prune.schedule import kept
+from zc.ir.model import Model
+from zc.passes.prune.prune import Prune
+from zc.passes.prune.schedule import alternate, kept, prune_and_train
+from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.spec import effective, parse
+from zc.target import Target
+
+MLP = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N,8] x) => (float[N,3] y) <float[64,8] w1, float[64] b1, float[3,64] w2, float[3] b2> {
+  h = Gemm<transB=1>(x, w1, b1)
+  a = Relu(h)
+  y = Gemm<transB=1>(a, w2, b2)
+}"""
 
 
 def test_a_schedule_is_written_out_and_shares_the_budget() -> None:
@@ -43,6 +58,44 @@ def test_early_rounds_cut_more() -> None:
     assert left[-1] == pytest.approx(0.4)
 
 
+def test_linear_rounds_cut_alike() -> None:
+    assert kept(0.4, 3, "linear") == pytest.approx([0.8, 0.6, 0.4])
+    steps = effective(parse("prune:params=0.4:steps=3:schedule=linear,distill"))
+    goals = [one.options()["params"] for one in steps.passes if one.name == "prune"]
+    assert goals == pytest.approx([0.8, 0.75, 0.6667], rel=1e-4)
+
+
+@dataclass(frozen=True)
+class Own(Pass):
+    """A pass of somebody else that trains."""
+
+    name: ClassVar[str] = "own"
+    share: float = 1.0
+
+    def run(self, model: Model, ctx: Context) -> PassResult:
+        return PassResult(changed=False)
+
+
+def test_any_pass_with_a_share_trains_between_the_rounds() -> None:
+    passes = alternate(Prune(macs=0.5, steps=4), Own())
+    assert [(one.name, one.options().get("share")) for one in passes] == [("prune", None), ("own", 0.25)] * 4
+
+
+def test_a_function_trains_between_the_rounds(graph: Callable[[str], Model]) -> None:
+    model, seen = graph(MLP), []
+
+    def train(now: Model, number: int) -> None:
+        weight = next(c for c in now.constants() if c.name == "w2")
+        seen.append((number, weight.shape[1]))
+        weight.values = weight.values + np.float32(1)
+
+    prune_and_train(model, Prune(ratio=0.5, steps=2, schedule="linear", round_to=1), train, Context(Target("test")))
+    assert seen == [(1, 48), (2, 32)]
+    weight = next(c for c in model.constants() if c.name == "w2")
+    assert weight.shape == (3, 32)
+    assert weight.values.min() > 1  # it was added twice
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -50,6 +103,7 @@ def test_early_rounds_cut_more() -> None:
         ("prune:macs=0.5:steps=2,quantize", "steps=2 needs a pass that trains behind it"),
         ("prune:steps=2,distill", "steps=2 needs a goal to divide: ratio, "),
         ("prune:macs=0.5:steps=0,distill", "steps is 0; it must be at least 1"),
+        ("prune:macs=0.5:schedule=linear", "schedule=linear divides a goal among rounds; say how many with steps"),
     ],
 )
 def test_what_is_no_schedule_is_one_line(text: str, message: str) -> None:

@@ -14,6 +14,7 @@ from zc.execute import Runner, relative_error
 from zc.ir.model import Model
 from zc.passes.cluster.cluster import Cluster
 from zc.passes.cluster.kmeans import cluster, entropy_bits, nearest
+from zc.passes.cluster.packing import packed, rows_of, together
 from zc.pipeline.base import Context, PassResult
 from zc.pipeline.registry import find
 from zc.target import Target
@@ -30,33 +31,58 @@ def run(model: Model) -> np.ndarray:
     return next(iter(Runner(model).run({"x": x}).values()))
 
 
-def test_the_file_shrinks_to_about_a_byte_a_weight(net: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("entries", "weights"), [(200, 1), (17, 1), (16, 2), (6, 3), (4, 4), (3, 5), (2, 8)])
+def test_an_index_is_of_as_many_weights_as_a_byte_tells_apart(entries: int, weights: int) -> None:
+    assert together(1200 * 512, entries, 4) == weights
+
+
+def test_a_table_that_is_larger_than_what_it_saves_is_not_made() -> None:
+    assert together(2000, 16, 4) == 1  # 1000 bytes of indices less, 1984 of table more
+
+
+def test_half_a_byte_a_weight(net: Callable) -> None:
     model = net()
-    model.save(tmp_path / "a.onnx")
-    result = shared(model, size=16)
-    model.save(tmp_path / "b.onnx")
-    small, large = ((tmp_path / name).stat().st_size for name in ("b.onnx", "a.onnx"))
-    assert small < 0.4 * large
-    assert int(result.stats["bytes_after"]) < 0.35 * int(result.stats["bytes_before"])
+    weight = next(c for c in model.constants() if c.name == "w2")
+    result = shared(model, size=16, only=("w2",))
+    assert next(c.nbytes for c in model.constants() if c.name == "w2_codes") == weight.size / 2
     assert int(result.stats["bytes_if_packed"]) < int(result.stats["bytes_after"])
 
 
-def test_stored_indices_stand_for_the_shared_numbers(net: Callable) -> None:
+def test_the_file_shrinks(net: Callable, tmp_path: Path) -> None:
+    model = net()
+    model.save(tmp_path / "a.onnx")
+    shared(model, size=16)
+    model.save(tmp_path / "b.onnx")
+    small, large = ((tmp_path / name).stat().st_size for name in ("b.onnx", "a.onnx"))
+    assert small < 0.4 * large
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 6, 16, 32])
+def test_stored_indices_stand_for_the_shared_numbers(net: Callable, size: int) -> None:
     stored, plain = net(), net()
-    shared(stored, size=32)
-    shared(plain, size=32, store=False)
-    large = {c.name: c for c in plain.constants() if c.name in ("w0", "w2", "w3")}
-    assert all(len(np.unique(c.values)) <= 32 for c in large.values())
     only = ("w0", "w2", "w3")
-    stored, plain = net(), net()
-    shared(stored, size=32, only=only)
-    shared(plain, size=32, only=only, store=False)
+    shared(stored, size=size, only=only, store=True)
+    shared(plain, size=size, only=only, store=False)
+    large = {c.name: c for c in plain.constants() if c.name in only}
+    assert all(len(np.unique(c.values)) <= size for c in large.values())
     assert relative_error(run(stored), run(plain)) < 1e-6
 
 
-def test_clean_leaves_the_codebooks(net: Callable) -> None:
+@settings(deadline=None)
+@given(st.integers(2, 40), st.sampled_from([1, 7, 60, 4200, 10080]), st.integers(0, 2**32 - 1))
+def test_packed_indices_look_up_the_same_numbers(entries: int, count: int, seed: int) -> None:
+    codes = np.random.default_rng(seed).integers(0, entries, count)
+    book = np.linspace(-1, 1, entries)
+    n = together(count, entries, 4)
+    assert entries**n <= 256
+    assert count % n == 0
+    np.testing.assert_array_equal(rows_of(book, n)[packed(codes, entries, n)].ravel(), book[codes])
+
+
+@pytest.mark.parametrize("size", [4, 64])
+def test_clean_leaves_the_codebooks(net: Callable, size: int) -> None:
     model = net()
-    shared(model, size=16, only=("w2",))
+    shared(model, size=size, only=("w2",))
     before = model.nbytes()
     find("clean")().run(model, Context(Target("test")))
     assert model.nbytes() <= before
