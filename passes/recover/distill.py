@@ -32,6 +32,7 @@ class Distill(TrainingPass):
     name: ClassVar[str] = "distill"
     keeps: ClassVar[tuple[str, ...]] = ("clean",)
     uses_samples: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
 
     teacher: str = ""
     """An ONNX file to learn from; by default the model as it came in."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from zc.data import Samples
 from zc.errors import ZcError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class TrainingPass(Pass):
     """Options of passes that train. Not a pass itself."""
 
+    mixes: ClassVar[bool] = False
+    """Is mixup among what `augment=auto` does?"""
+
     steps: int | None = None
     """Number of steps, of one batch each. With no budget: 30 epochs, but at least 300 and at most 3000 steps."""
     epochs: float | None = None
@@ -29,7 +32,7 @@ class TrainingPass(Pass):
     """Part of the budget to use (what a schedule of several rounds gives to each)."""
     batch: int = 64
     """Rows in a step, unless the model fixes it."""
-    lr: float = 0.01
+    lr: float = 0.003
     """Learning rate at its highest: with adamw in units of the root mean square of each weight."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """adamw, or sgd with momentum 0.9."""
@@ -48,8 +51,8 @@ class TrainingPass(Pass):
     patience: int = 0
     """Stop after so many of 20 evaluations without progress on the held-back rows; 0: never. The best is kept."""
     augment: tuple[str, ...] = ("auto",)
-    """What is done to images: crop, flip, cutout, mixup, separated by +; none; auto: crop, and flip where they have
-    three channels."""
+    """What is done to images: zoom, crop, flip, cutout, mixup, separated by +; none; auto: crop, and where they have
+    three channels flip, and mixup where a teacher is learned from."""
     batchnorm: Literal["frozen", "batch"] = "frozen"
     """batch: BatchNormalization uses the statistics of the batch, and its own follow; frozen: its own as they are."""
     skip: tuple[str, ...] = ()
@@ -63,7 +66,7 @@ class TrainingPass(Pass):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: on a GPU if torch sees one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16: mixed precision; auto: that on a GPU, else float32."""
+    """bfloat16: mixed precision; auto: that on a GPU or a processor that multiplies tiles of it (AMX), else float32."""
 
     def __post_init__(self) -> None:
         budgets = [n for n in ("steps", "epochs", "minutes") if getattr(self, n) is not None]

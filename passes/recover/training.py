@@ -35,7 +35,7 @@ def run_training(
 
     result = PassResult(changed=False)
     parts = split_rows(samples, options.held)
-    augment = choose_augment(options.augment, parts.train.take(range(samples.batch or 1))[0])
+    augment = choose_augment(options.augment, parts.train.take(range(samples.batch or 1))[0], options.mixes)
     checkpoint = None
     if options.checkpoint:
         said = replace(options, checkpoint="")

@@ -64,6 +64,19 @@ def test_a_cutout_leaves_all_but_a_square() -> None:
     assert changed.any((1, 2)).all()
 
 
+def test_a_zoom_shows_a_part_at_full_size() -> None:
+    slope = np.broadcast_to(np.arange(16, dtype=np.float32), (64, 1, 16, 16))
+    out = augment.zoom(slope, generator())[:, 0]
+    assert out.shape == (64, 16, 16)
+    np.testing.assert_allclose(out, out[:, :1].repeat(16, 1), atol=1e-5)  # rows and columns are stretched apart
+    steps = out[:, 0, 8] - out[:, 0, 7]
+    assert steps.min() >= 0.5 - 1e-5
+    assert 0.5 < np.median(steps) < 1
+    assert steps.max() <= 1 + 1e-5
+    assert out.min() >= 0
+    assert out.max() < 15.001
+
+
 def test_mixup_says_what_was_mixed() -> None:
     out, other, share = augment.mixup(IMAGES, generator())
     part = share[:, None, None, None]
@@ -75,6 +88,8 @@ def test_images_are_found_in_either_layout() -> None:
     assert (first.kinds, first.layouts) == (("crop", "flip"), {"x": "nchw"})
     grey = augment.choose_augment(("auto",), {"x": np.moveaxis(IMAGES[:, :1], 1, -1)})
     assert (grey.kinds, grey.layouts) == (("crop",), {"x": "nhwc"})
+    assert augment.choose_augment(("auto",), {"x": IMAGES}, mixes=True).kinds == ("crop", "flip", "mixup")
+    assert augment.choose_augment(("auto",), {"x": IMAGES, "z": IMAGES}).kinds == ()
     assert augment.choose_augment(("auto",), {"x": IMAGES[:, 0]}).kinds == ()
     last = augment.choose_augment(("crop",), {"x": np.moveaxis(IMAGES, 1, -1)})
     out, mixed = last({"x": np.moveaxis(IMAGES, 1, -1)}, generator())

@@ -1,22 +1,24 @@
 """Augmentation of batches of images: each row anew, from a generator that is seeded by the step."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from zc.errors import ZcError
 from zc.ir.graph import Array
 
-Kind = Literal["crop", "flip", "cutout", "mixup"]
+Kind = Literal["zoom", "crop", "flip", "cutout", "mixup"]
 KINDS: tuple[str, ...] = get_args(Kind)
 Random = np.random.Generator
 _PAD = 8
 """A crop moves an image by up to this part of its side."""
+_LEAST_AREA = 0.25
+"""The smallest part of an image that zoom shows."""
 _CUT = 4
 """A hole has this part of the side."""
-_BETA = 0.2
-"""Of mixup's beta distribution (Zhang et al., mixup, 2018)."""
+_BETA = 1.0
+"""Of mixup's beta distribution: all shares are equally likely (Zhang et al., mixup, 2018)."""
 
 
 def crop(images: Array, random: Random) -> Array:
@@ -32,6 +34,25 @@ def crop(images: Array, random: Random) -> Array:
     n, channels = np.arange(len(images)), np.arange(images.shape[1])
     at = (n[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :])
     return np.asarray(padded[at])
+
+
+def zoom(images: Array, random: Random) -> Array:
+    """A part of each, of a quarter of its area to all of it, at its full size (linear between pixels).
+
+    (Szegedy et al., Going Deeper with Convolutions, 2015, with one scale for both sides.)
+    """
+    count, _, high, wide = images.shape
+    part = np.sqrt(random.uniform(_LEAST_AREA, 1, count))
+    rows, columns = (_stretch(side, part, random.random(count), images.dtype) for side in (high, wide))
+    return np.asarray(rows[:, None] @ images @ columns[:, None].swapaxes(2, 3))
+
+
+def _stretch(side: int, part: Array, place: Array, dtype: np.dtype[Any]) -> Array:
+    """For each image the matrix [side, side] that takes a part of an axis to the whole of it."""
+    start = place * side * (1 - part)
+    at = start[:, None] + (np.arange(side) + 0.5) * part[:, None] - 0.5
+    near = np.abs(np.clip(at, 0, side - 1)[:, :, None] - np.arange(side))
+    return np.maximum(1 - near, 0).astype(dtype)
 
 
 def flip(images: Array, random: Random) -> Array:
@@ -58,7 +79,7 @@ def mixup(images: Array, random: Random) -> tuple[Array, Array, Array]:
     return mixed.astype(images.dtype), other, share
 
 
-_MOVES: dict[str, Callable[[Array, Random], Array]] = {"crop": crop, "flip": flip, "cutout": cutout}
+_MOVES: dict[str, Callable[[Array, Random], Array]] = {"zoom": zoom, "crop": crop, "flip": flip, "cutout": cutout}
 
 
 class Augment:
@@ -86,20 +107,25 @@ class Augment:
         return out, mixed
 
 
-def choose_augment(kinds: Sequence[str], feeds: dict[str, Array]) -> Augment:
+def choose_augment(kinds: Sequence[str], feeds: dict[str, Array], mixes: bool = False) -> Augment:
     """The augmentation that options ask for, for a model that takes such feeds.
 
-    kinds: of `KINDS`, or `auto` (crop, and flip for images of three channels), or `none`.
+    kinds: of `KINDS`, or `auto` (crop; flip for images of three channels; nothing where several inputs take images), or
+    `none`.
+    mixes: does `auto` mix images of three channels too? A teacher can be asked about any image, and mixed ones tell
+    most about it (Beyer et al., Knowledge Distillation: A Good Teacher Is Patient and Consistent, 2022).
 
     Raises:
         ZcError: an unknown kind, or one that needs images where there are none.
     """
     layouts = {name: layout for name, array in feeds.items() if (layout := _layout(array)) is not None}
-    if tuple(kinds) == ("none",) or (tuple(kinds) == ("auto",) and not layouts):
+    if tuple(kinds) == ("none",) or (tuple(kinds) == ("auto",) and len(layouts) != 1):
         return Augment((), {})
     if tuple(kinds) == ("auto",):
         coloured = all(feeds[n].shape[1 if where == "nchw" else 3] == 3 for n, where in layouts.items())
-        return Augment(("crop", "flip") if coloured else ("crop",), layouts)
+        if not coloured:
+            return Augment(("crop",), layouts)
+        return Augment(("crop", "flip", "mixup") if mixes else ("crop", "flip"), layouts)
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise ZcError(f"augment is {unknown[0]!r}; it must be auto, none, or of {', '.join(KINDS)}, separated by +")

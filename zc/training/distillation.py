@@ -14,7 +14,7 @@ from zc.ir.shapes import infer_shapes
 from zc.training import losses
 from zc.training.graph import GraphModule
 from zc.training.heads import Head, find_heads
-from zc.training.ops.call import Tensor
+from zc.training.ops.call import Tensor, wide
 from zc.training.trainer import Batch
 
 Loss = Literal["auto", "soft", "logits", "features", "attention", "jacobian", "labels"]
@@ -107,9 +107,9 @@ class Distillation:
         if sloped:
             feeds = {k: v.detach().requires_grad_() if v.is_floating_point() else v for k, v in feeds.items()}
         with torch.set_grad_enabled(sloped):
-            theirs = self.teacher(feeds)
+            theirs = wide(self.teacher(feeds))
         with torch.set_grad_enabled(training or sloped):
-            ours = self.student(feeds)
+            ours = wide(self.student(feeds))
         for mine, other in self.match.heads:
             s, t = ours[mine.value].shape, theirs[other.value].shape
             if s != t:

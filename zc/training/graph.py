@@ -1,6 +1,5 @@
 """An ONNX graph as a torch module: the same numbers, with gradients."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,12 +17,11 @@ from zc.training.ops.call import Call, Mode, NotTrained
 from zc.training.ops.elementwise import as_tensor
 from zc.training.roles import Left, Role, find_roles
 from zc.training.scales import learned_scales
+from zc.training.units import units
 from zc.training.weights import CodedWeight, FloatWeight, ScaleWeight, Weight
 
 Choose = Callable[[str], bool]
 Slot = int
-LEAST_SIZE = 0.02
-"""What weights near zero, new biases above all, count as."""
 _NOTHING: Slot = 0
 """The slot of an input that is left out; it always holds None."""
 
@@ -142,15 +140,11 @@ class GraphModule(torch.nn.Module):
         decaying = {id(w.parameter) for w in self.weights.values() if w.decays}
         return [p for p in self.parameters() if (id(p) in decaying) == decays]
 
-    def size_of(self, parameter: torch.nn.Parameter) -> float:
-        """The root mean square of a weight, rounded to a power of two; of a scale, which is a logarithm, 1.
-
-        Steps of a size in proportion to it suit weights of any size: folded BatchNormalization spreads them widely.
-        """
+    def unit_of(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        """What a step of the parameter is measured in: its `units`; of a scale, which is a logarithm, 1."""
         if any(isinstance(w, ScaleWeight) for w in self.weights.values() if w.parameter is parameter):
-            return 1.0
-        size = float(parameter.detach().double().square().mean().sqrt())
-        return float(2 ** round(math.log2(max(size, LEAST_SIZE))))
+            return torch.ones((), device=parameter.device)
+        return units(parameter)
 
     def moving(self) -> list[torch.Tensor]:
         """The statistics of BatchNormalization nodes, as they stand."""

@@ -1,6 +1,5 @@
 """What a student is asked to have in common with its teacher, and a model with its labels. All are means: scalars."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -71,12 +70,3 @@ def row_entropy(scores: Tensor, labels: Tensor, axis: int, smoothing: float = 0.
     """`cross_entropy` of each row [N]."""
     each = nnf.cross_entropy(scores.movedim(axis, 1), labels, label_smoothing=smoothing, reduction="none")
     return each.flatten(1).mean(1) if each.dim() > 1 else each
-
-
-def group_sparsity(weights: Sequence[Tensor]) -> Tensor:
-    """Sum over filters (slices of the first axis) of their norms, in units of their number's root.
-
-    (Wen et al., Learning Structured Sparsity, 2016.) Small filters are drawn to zero as fast as large ones.
-    """
-    parts = (w.flatten(1).norm(dim=1).sum() * math.sqrt(w[0].numel()) for w in weights)
-    return sum(parts, torch.zeros(()))

@@ -27,8 +27,8 @@ class Recipe:
     """Part of the budget to use."""
     batch: int = 64
     optimizer: Optimizer = "adamw"
-    lr: float = 0.01
-    """At its highest; with adamw in units of the size of each weight (`GraphModule.size_of`)."""
+    lr: float = 0.003
+    """At its highest; with adamw in units of the size of each weight (`zc.training.units`)."""
     schedule: Schedule = "cosine"
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises."""

@@ -9,7 +9,7 @@ from zc.errors import ZcError
 from zc.training.distillation import axis_of, labelled
 from zc.training.graph import GraphModule
 from zc.training.heads import Head
-from zc.training.ops.call import Tensor
+from zc.training.ops.call import Tensor, wide
 from zc.training.trainer import Batch
 
 Function = Callable[..., Any]
@@ -41,7 +41,7 @@ class Supervision:
 
     def terms(self, batch: Batch, training: bool) -> dict[str, Tensor]:
         """See `Objective.terms`."""
-        outputs, head, labels = self.module(batch.feeds), self.heads[0], batch.labels
+        outputs, head, labels = wide(self.module(batch.feeds)), self.heads[0], batch.labels
         assert labels is not None
         if self.function is not None:
             loss = self.function({h.output: outputs[h.value] for h in self.heads}, labels)

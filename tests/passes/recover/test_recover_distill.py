@@ -177,7 +177,7 @@ def test_bad_input_is_one_line(net: Net, samples: Rows, train: Train, tmp_path: 
         ("distill:outputs=nothing", net(0), rows, "outputs=nothing: g has no such value"),
         ("distill:loss=labels", net(0), rows, "rows.npz rows 0:256 has no labels"),
         ("distill:augment=flip", net(0), rows, "augment=flip is for images, but no input takes batches of them"),
-        ("distill:augment=twist", net(0), rows, "augment is 'twist'; it must be auto, none, or of crop"),
+        ("distill:augment=twist", net(0), rows, "augment is 'twist'; it must be auto, none, or of zoom, crop"),
         ("distill:loss=features:features=none*", net(0), rows, "features=none* matches no inner value"),
         ("distill:loss=attention", net(0), rows, "loss=attention: student and teacher have no inner value"),
         ("distill:skip=*", net(0), rows, "no weight is left to train"),

@@ -42,6 +42,11 @@ class Call:
         return self.attrs.get(name, default)
 
 
+def wide(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Differences are taken in float32, whatever the precision of the layers."""
+    return {k: v.float() if v.dtype in (torch.float16, torch.bfloat16) else v for k, v in values.items()}
+
+
 def numbers(values: Any) -> list[Any]:
     """The elements of a tensor or list of sizes, as Python numbers."""
     return list(values.reshape(-1).tolist() if torch.is_tensor(values) else values)

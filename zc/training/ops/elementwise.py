@@ -73,6 +73,8 @@ def _clip(call: Call, x: Tensor, low: Tensor | None = None, high: Tensor | None 
     if torch.is_tensor(least) or torch.is_tensor(most):
         x = x if least is None else torch.maximum(x, torch.as_tensor(least, dtype=x.dtype, device=x.device))
         return x if most is None else torch.minimum(x, torch.as_tensor(most, dtype=x.dtype, device=x.device))
+    if least is not None and most is not None and x.is_floating_point() and least < most:
+        return nnf.hardtanh(x, least, most)  # its backward is one loop, that of clamp three
     return torch.clamp(x, least, most)
 
 
