@@ -42,8 +42,8 @@ def zoom(images: Array, random: Random) -> Array:
     (Szegedy et al., Going Deeper with Convolutions, 2015, with one scale for both sides.)
     """
     count, _, high, wide = images.shape
-    part = np.sqrt(random.uniform(_LEAST_AREA, 1, count))
-    rows, columns = (_stretch(side, part, random.random(count), images.dtype) for side in (high, wide))
+    part: Array = np.sqrt(random.uniform(_LEAST_AREA, 1, count))
+    rows, columns = (_stretch(side, part, random.uniform(0, 1, count), images.dtype) for side in (high, wide))
     return np.asarray(rows[:, None] @ images @ columns[:, None].swapaxes(2, 3))
 
 
@@ -52,7 +52,7 @@ def _stretch(side: int, part: Array, place: Array, dtype: np.dtype[Any]) -> Arra
     start = place * side * (1 - part)
     at = start[:, None] + (np.arange(side) + 0.5) * part[:, None] - 0.5
     near = np.abs(np.clip(at, 0, side - 1)[:, :, None] - np.arange(side))
-    return np.maximum(1 - near, 0).astype(dtype)
+    return np.asarray(np.maximum(1 - near, 0), dtype)
 
 
 def flip(images: Array, random: Random) -> Array:
