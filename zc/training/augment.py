@@ -43,7 +43,7 @@ def zoom(images: Array, random: Random) -> Array:
     """
     count, _, high, wide = images.shape
     part: Array = np.sqrt(random.uniform(_LEAST_AREA, 1, count))
-    rows, columns = (_stretch(side, part, random.uniform(0, 1, count), images.dtype) for side in (high, wide))
+    rows, columns = (_stretch(side, part, np.asarray(random.random(count)), images.dtype) for side in (high, wide))
     return np.asarray(rows[:, None] @ images @ columns[:, None].swapaxes(2, 3))
 
 
