@@ -1,8 +1,9 @@
 """Coral Edge TPU as a place of deployment: an int8 .tflite for its compiler, and what that compiler will make of it.
 
 The compiler maps the operators from the first on; the first that it cannot map sends itself and all behind it to the
-CPU. Its rules are those of "TensorFlow models on the Edge TPU" (coral.ai), sections "Model requirements" and
-"Supported operations", as of compiler version 16.
+CPU. Its rules are those of "TensorFlow models on the Edge TPU" (coral.ai/docs/edgetpu/models-intro), sections "Model
+requirements" and "Supported operations", as of compiler version 16 and runtime version 14. Two of them are left to the
+compiler, because the page gives no numbers: large reshapes and resizes "might not be mapped".
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from zc.target import Target
 SOURCE = "coral.ai, TensorFlow models on the Edge TPU"
 REQUIREMENTS = f"{SOURCE}, Model requirements"
 OPERATIONS = f"{SOURCE}, Supported operations"
-CACHING = f"{SOURCE}, Parameter data caching"
+CACHING = "coral.ai, Edge TPU Compiler, Parameter data caching"
 
 CACHE = 8 * 2**20
 """Bytes of memory on the chip; the program and the activations take a part of it."""
@@ -126,56 +127,83 @@ def breaks(op: FlatOp) -> Break:
         return "it computes in float"
     if any(t.dtype == np.int16 for t in tensors):
         return "its activations have 16 bits"
-    for tensor in tensors:
-        if tensor.quant is not None and not tensor.constant and any(d != 1 for d in tensor.shape[:-3]):
-            return f"'{tensor.name}' is {list(tensor.shape)}: only the three innermost dimensions may be over 1"
     if op.code not in _SUPPORTED:
         return "the Edge TPU has no such operator"
     test = _SUPPORTED[op.code]
-    return test(op) if test is not None else None
+    why = test(op) if test is not None else None
+    if why is not None:
+        return why
+    for tensor in tensors:
+        if tensor.quant is not None and not tensor.constant and any(d != 1 for d in tensor.shape[:-3]):
+            return f"'{tensor.name}' is {list(tensor.shape)}: only the three innermost dimensions may be over 1"
+    return None
 
 
 def _data(op: FlatOp, position: int = 0) -> FlatTensor:
     return cast(FlatTensor, op.inputs[position])
 
 
-def _dilated(op: FlatOp) -> Break:
+def _weighted(op: FlatOp) -> Break:
+    if any(t is not None and not t.constant for t in op.inputs[1:]):
+        return "its weight or bias is computed at run time"
     both = op.options.get("dilationHFactor", 1), op.options.get("dilationWFactor", 1)
     return "its dilations differ in height and width" if both[0] != both[1] else None
+
+
+def _alone(op: FlatOp) -> Break:
+    return "an activation is fused into it" if op.options.get("fusedActivationFunction", "NONE") != "NONE" else None
 
 
 def _joined(op: FlatOp) -> Break:
     constants = [t for t in op.inputs if t is not None and t.data is not None]
     if constants and (len(op.inputs) != 2 or any(t.data.any() for t in constants if t.data is not None)):
         return "of its inputs one is a constant that is not zero, or one of more than two"
-    return None
+    return _alone(op)
 
 
 def _vector(op: FlatOp) -> Break:
+    if not _data(op, 1).constant:
+        return "its weight is computed at run time"
     shape = op.outputs[0].shape
     return f"its output {list(shape)} has more than one dimension over 1" if sum(d != 1 for d in shape) > 1 else None
 
 
-def _axes(op: FlatOp) -> list[int]:
-    axes = _data(op, 1).data
-    return [] if axes is None else [int(a) for a in axes.reshape(-1)]
+def _axes(op: FlatOp) -> set[int]:
+    axes, rank = _data(op, 1).data, len(_data(op).shape)
+    return set() if axes is None else {int(a) % rank for a in axes.reshape(-1)}
 
 
-def _over_space(op: FlatOp) -> Break:
-    if len(_data(op).shape) == 4 and set(_axes(op)) <= {1, 2}:
-        return None
-    return "it reduces other dimensions than height and width"
+def _averaged(op: FlatOp) -> Break:
+    shape = _data(op).shape
+    if len(shape) - 1 in _axes(op) and shape[-1] % 4:
+        return f"it reduces {shape[-1]} channels, which is no multiple of 4"
+    return _not_batch(op)
+
+
+def _batched(op: FlatOp, axis: int) -> bool:
+    """Is an axis that of the batch, with the three innermost dimensions behind it?"""
+    return axis == 0 and len(_data(op).shape) == 4
 
 
 def _not_batch(op: FlatOp) -> Break:
-    return "it reduces the batch" if 0 in _axes(op) and _data(op).shape[0] != 1 else None
+    return "it reduces the batch" if any(_batched(op, a) for a in _axes(op)) and _data(op).shape[0] != 1 else None
 
 
 def _padded(op: FlatOp) -> Break:
     pads = _data(op, 1).data
-    if pads is not None and len(pads) == 4 and not pads[[0, 3]].any():
-        return None
-    return "it pads other dimensions than height and width"
+    if pads is None:
+        return "its pads are computed at run time"
+    return "it pads the batch" if _batched(op, 0) and pads[0].any() else None
+
+
+def _packed(op: FlatOp) -> Break:
+    return "it packs along the batch" if _batched(op, cast(int, op.options.get("axis", 0))) else None
+
+
+def _parted(op: FlatOp) -> Break:
+    axis, data = _data(op).data, _data(op, 1)
+    whole = axis is not None and len(data.shape) == 4 and int(axis.reshape(-1)[0]) % 4 == 0
+    return "it splits the batch" if whole else None
 
 
 def _slope(op: FlatOp) -> Break:
@@ -191,7 +219,16 @@ def _softmax(op: FlatOp) -> Break:
 
 def _strides(op: FlatOp) -> Break:
     steps = _data(op, 3).data
-    return None if steps is not None and (steps == 1).all() else "its steps are not 1"
+    if steps is None or (steps != 1).any():
+        return "its steps are not 1"
+    masks = [op.options.get(mask, 0) for mask in ("ellipsisMask", "newAxisMask")]
+    return "it has a mask of new axes or an ellipsis" if any(masks) else None
+
+
+def _transposed(op: FlatOp) -> Break:
+    # The shape of the result stands in front of the weight; data is third.
+    rest = (op.inputs[i] for i in range(len(op.inputs)) if i != 2)
+    return "its weight or bias is computed at run time" if any(t and not t.constant for t in rest) else None
 
 
 def _requantised(op: FlatOp) -> Break:
@@ -204,31 +241,35 @@ def _resized(op: FlatOp) -> Break:
 
 _SUPPORTED: dict[str, Callable[[FlatOp], Break] | None] = {
     **dict.fromkeys(("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "LOGISTIC", "TANH", "RELU", "RELU6", "RELU_N1_TO_1")),
-    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "TRANSPOSE_CONV", "L2_NORMALIZATION", "RSQRT", "TRANSPOSE")),
-    **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SPACE_TO_DEPTH", "SLICE", "SPLIT", "PACK")),
-    "CONV_2D": _dilated,
-    "DEPTHWISE_CONV_2D": _dilated,
+    **dict.fromkeys(("L2_NORMALIZATION", "RSQRT", "SQUARED_DIFFERENCE", "TRANSPOSE", "SPACE_TO_DEPTH", "SLICE")),
+    **dict.fromkeys(("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM")),
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), _weighted),
+    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), _alone),
+    **dict.fromkeys(("SUM", "REDUCE_MAX", "REDUCE_MIN"), _not_batch),
+    **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), _resized),
+    "TRANSPOSE_CONV": _transposed,
     "CONCATENATION": _joined,
     "FULLY_CONNECTED": _vector,
-    "MEAN": _over_space,
-    "SUM": _not_batch,
-    "REDUCE_MAX": _not_batch,
-    "REDUCE_MIN": _not_batch,
+    "MEAN": _averaged,
+    "PACK": _packed,
     "PAD": _padded,
     "PRELU": _slope,
     "SOFTMAX": _softmax,
+    "SPLIT": _parted,
     "STRIDED_SLICE": _strides,
     "QUANTIZE": _requantised,
-    "RESIZE_BILINEAR": _resized,
-    "RESIZE_NEAREST_NEIGHBOR": _resized,
 }
 """What the compiler maps, and what it asks of each."""
 
 _RULES: dict[str, tuple[str, str]] = {
     "FULLY_CONNECTED": ("form", "run one row at a time, as a vector"),
     "SOFTMAX": ("form", "leave it to the caller: the largest logit is the same"),
-    "MEAN": ("form", "reduce height and width only"),
-    "PAD": ("form", "let the convolution behind it pad, or pad height and width only"),
+    "MEAN": ("form", "reduce height and width, or a multiple of 4 channels"),
+    "PAD": ("form", "pad every dimension but the batch"),
+    "SPLIT": ("form", "split the channels, or height and width"),
+    "PACK": ("form", "pack along the channels, or height and width"),
+    "AVERAGE_POOL_2D": ("form", "put the activation in front of the pool"),
+    "MAX_POOL_2D": ("form", "put the activation in front of the pool"),
     "STRIDED_SLICE": ("form", "take steps of 1, or a convolution with a stride"),
     "CONCATENATION": ("form", "keep constants out of it"),
     "PRELU": ("form", "give it one slope for each channel"),

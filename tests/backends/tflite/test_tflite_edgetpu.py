@@ -70,20 +70,37 @@ def ints(*values: int) -> FlatTensor:
     return FlatTensor("i", (len(values),), np.dtype(np.int32), None, np.array(values, np.int32))
 
 
-def op(code: str, inputs: list[FlatTensor], *out: int, **options: int) -> FlatOp:
+def weight(*shape: int) -> FlatTensor:
+    return tensor(*shape, data=np.ones(shape, np.int8))
+
+
+def op(code: str, inputs: list[FlatTensor], *out: int, **options: int | str) -> FlatOp:
     return FlatOp(code, list(inputs), [tensor(*out)], dict(options), "n")
 
 
-PADS = FlatTensor("p", (4, 2), np.dtype(np.int32), None, np.array([[0, 0], [0, 0], [0, 0], [0, 3]], np.int32))
+def pads(axis: int) -> FlatTensor:
+    widths = np.zeros((4, 2), np.int32)
+    widths[axis, 1] = 3
+    return FlatTensor("p", (4, 2), np.dtype(np.int32), None, widths)
+
+
+IMAGE, KERNEL, BIAS = tensor(1, 8, 8, 4), weight(8, 3, 3, 4), weight(8)
 BROKEN = {
     "dimensions": (op("ADD", [tensor(2, 4, 4, 8)] * 2, 2, 4, 4, 8), "three innermost"),
     "dilation": (
-        op("CONV_2D", [tensor(1, 8, 8, 4)] * 3, 1, 4, 4, 8, dilationHFactor=2, dilationWFactor=1),
+        op("CONV_2D", [IMAGE, KERNEL, BIAS], 1, 4, 4, 8, dilationHFactor=2, dilationWFactor=1),
         "dilations",
     ),
-    "rows": (op("FULLY_CONNECTED", [tensor(4, 8), tensor(3, 8)], 4, 3), "more than one dimension"),
-    "mean of channels": (op("MEAN", [tensor(1, 4, 4, 8), ints(3)], 1, 4, 4, 1), "other dimensions"),
-    "pad of channels": (op("PAD", [tensor(1, 4, 4, 8), PADS], 1, 4, 4, 11), "it pads other"),
+    "computed weight": (op("CONV_2D", [IMAGE, tensor(8, 3, 3, 4), BIAS], 1, 6, 6, 8), "at run time"),
+    "computed factor": (op("FULLY_CONNECTED", [tensor(1, 8), tensor(3, 8)], 1, 3), "at run time"),
+    "pool with activation": (
+        op("MAX_POOL_2D", [IMAGE], 1, 4, 4, 4, fusedActivationFunction="RELU"),
+        "is fused into it",
+    ),
+    "rows": (op("FULLY_CONNECTED", [tensor(4, 8), weight(3, 8)], 4, 3), "more than one dimension"),
+    "mean of six channels": (op("MEAN", [tensor(1, 4, 4, 6), ints(3)], 1, 4, 4, 1), "no multiple of 4"),
+    "pad of the batch": (op("PAD", [tensor(1, 4, 4, 8), pads(0)], 1, 4, 4, 8), "it pads the batch"),
+    "split of the batch": (op("SPLIT", [ints(0), IMAGE], 1, 8, 8, 4), "it splits the batch"),
     "steps": (op("STRIDED_SLICE", [tensor(1, 8), ints(0, 0), ints(1, 8), ints(1, 2)], 1, 4), "steps are not 1"),
     "likelihoods of rows": (op("SOFTMAX", [tensor(4, 8)], 4, 8), "more than one dimension"),
     "likelihoods of many": (op("SOFTMAX", [tensor(1, 20000)], 1, 20000), "16,000"),
@@ -96,6 +113,21 @@ BROKEN = {
 def test_forms_that_do_not_map(case: str) -> None:
     one, why = BROKEN[case]
     assert why in (breaks(one) or "")
+
+
+MAPPED = {
+    "mean of eight channels": op("MEAN", [tensor(1, 4, 4, 8), ints(3)], 1, 4, 4, 1),
+    "pad of channels": op("PAD", [tensor(1, 4, 4, 8), pads(3)], 1, 4, 4, 11),
+    "split of channels": op("SPLIT", [ints(3), IMAGE], 1, 8, 8, 2),
+    "squared difference": op("SQUARED_DIFFERENCE", [IMAGE, IMAGE], 1, 8, 8, 4),
+    "convolution": op("CONV_2D", [IMAGE, KERNEL, BIAS], 1, 6, 6, 8),
+    "transposed convolution": op("TRANSPOSE_CONV", [ints(1, 8, 8, 8), KERNEL, IMAGE, BIAS], 1, 8, 8, 8),
+}
+
+
+@pytest.mark.parametrize("case", MAPPED)
+def test_forms_that_map(case: str) -> None:
+    assert breaks(MAPPED[case]) is None
 
 
 def test_weights_beyond_the_chip_are_told() -> None:
