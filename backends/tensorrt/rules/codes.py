@@ -17,6 +17,8 @@ _AGAIN = "quantise the float model with --target tensorrt"
 
 _BITS_8 = (np.dtype(np.int8), np.dtype(ml_dtypes.float8_e4m3fn))
 FOUR_BITS = (np.dtype(ml_dtypes.int4), np.dtype(ml_dtypes.float4_e2m1fn))
+_SINCE = dict(zip((*FOUR_BITS, _BITS_8[1]), (21, 23, 19), strict=True))
+"""Operator sets with which types of codes came."""
 _QDQ = (QUANTISE, DEQUANTISE)
 
 
@@ -126,12 +128,11 @@ def _opset(model: Model) -> Iterable[Found]:
             return
 
 
-def _float8(model: Model) -> Iterable[Found]:
-    if model.opset < 19:
-        for node in nodes_of(model, *_QDQ):
-            if codes_type(node) in (_BITS_8[1], *FOUR_BITS):
-                yield describe(node), f"the model has operator set {model.opset}"
-                return
+def _late_types(model: Model) -> Iterable[Found]:
+    for node in nodes_of(model, *_QDQ):
+        kind = codes_type(node)
+        if kind is not None and model.opset < _SINCE.get(kind, 0):
+            yield describe(node), f"its codes are {kind.name}, and the model has operator set {model.opset}"
 
 
 def _blocks(node: Node) -> str | None:
@@ -207,10 +208,10 @@ CODES: tuple[Rule, ...] = (
     ),
     Rule(
         "opset-19",
-        "Codes in float8 or of 4 bits need a later operator set (19, 21).",
-        "ONNX operators DequantizeLinear-19 and -21",
+        "Codes in float8 or of 4 bits need a later operator set (19; int4 21, float4 23).",
+        "ONNX operators DequantizeLinear-19, -21 and -23",
         "convert the model",
-        _float8,
+        _late_types,
     ),
     Rule(
         "blocks-of-weights",
