@@ -82,6 +82,8 @@ class Target:
     """Those of `weighted_ops` whose int8 kernel can put out float, so that no value behind them need be quantised."""
     integer_ops: frozenset[str] = frozenset()
     """Other operators with int8 kernels, which round their output to codes anew: worth it between weighted ones."""
+    coded_constants: frozenset[str] = frozenset()
+    """Those of `integer_ops` that take a constant of many numbers as codes of one scale."""
     tied_ops: frozenset[str] = frozenset()
     """Those of `integer_ops` whose inputs and output share one scale."""
     strict_ties: bool = False

@@ -175,7 +175,7 @@ def _coded(lowering: Lowering, tensor: Tensor) -> bool:
         return True
     if id(tensor) in lowering.coded:
         codes, quant = lowering.coded[id(tensor)]
-        return codes.dtype == np.int8 and not quant.per_channel
+        return codes.dtype in (np.int8, np.int16) and not quant.per_channel
     values = lowering.constant(tensor) if lowering.known(tensor) else None
     return values is not None and values.size == 1
 

@@ -102,7 +102,7 @@ def _conv3d(lowering: Lowering, node: Node) -> None:
 
 
 def conv_transpose(lowering: Lowering, node: Node) -> None:
-    """ConvTranspose: TRANSPOSE_CONV over the full reach, cut or padded to the size that the node asks for.
+    """ConvTranspose: TRANSPOSE_CONV, SAME where that is the size that the node asks for, else cut from the full reach.
 
     Dilations are zeros in the weight; groups are convolutions of their own.
     """
@@ -124,12 +124,13 @@ def conv_transpose(lowering: Lowering, node: Node) -> None:
     numbers = lowering.constant(weight)
     if numbers is None:
         raise lowering.fail("its weight is computed at run time", "make it an initializer")
-    raw = lowering.temporary((source.shape[0], *two(full), shape[1] * groups))
+    same = all(map(_is_same, space, wanted, strides, full, begins))
+    size = wanted if same else full
+    raw = lowering.temporary((source.shape[0], *two(size), shape[1] * groups))
     if lowering.integer:
         kind, quant = lowering.rounding(node.outputs[0])
         raw = FlatTensor(raw.name, raw.shape, kind, quant)
-    parts = _split(lowering, source, groups)
-    made = [
+    parts = [
         _one_group(
             lowering,
             node,
@@ -139,12 +140,19 @@ def conv_transpose(lowering: Lowering, node: Node) -> None:
             dilations,
             strides,
             raw if groups == 1 else lowering.like(raw, (*raw.shape[:3], shape[1])),
+            "SAME" if same else "VALID",
         )
-        for i, part in enumerate(parts)
+        for i, part in enumerate(_split(lowering, source, groups))
     ]
     if groups > 1:
-        lowering.op("CONCATENATION", made, [raw], axis=3)
-    put_image(lowering, node.outputs[0], _cut(lowering, raw, two(begins, 0), two(wanted)))
+        lowering.op("CONCATENATION", parts, [raw], axis=3)
+    made = raw if same else _cut(lowering, raw, two(begins, 0), two(wanted))
+    put_image(lowering, node.outputs[0], made)
+
+
+def _is_same(size: int, wanted: int, stride: int, full: int, begin: int) -> bool:
+    """Does TensorFlow's SAME cut the same positions off the full reach, along one axis?"""
+    return -(-wanted // stride) == size and full >= wanted and begin == (full - wanted) // 2
 
 
 def _crop(node: Node, full: Sequence[int], wanted: Sequence[int]) -> tuple[int, ...]:
@@ -176,6 +184,7 @@ def _one_group(
     dilations: tuple[int, ...],
     strides: tuple[int, ...],
     out: FlatTensor,
+    padding: str,
 ) -> FlatTensor:
     weight, channels = node.inputs[1], out.shape[3]
     bias = node.inputs[2] if len(node.inputs) > 2 and node.inputs[2].name else None
@@ -200,7 +209,7 @@ def _one_group(
         added = lowering.array(values[group * channels : (group + 1) * channels], "bias")
     height, width = two(strides)
     sizes = _sizes(lowering, source, out)
-    lowering.op("TRANSPOSE_CONV", [sizes, kernel, source, added], [out], padding="VALID", strideH=height, strideW=width)
+    lowering.op("TRANSPOSE_CONV", [sizes, kernel, source, added], [out], padding=padding, strideH=height, strideW=width)
     return out
 
 

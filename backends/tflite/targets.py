@@ -12,13 +12,14 @@ TARGET = Target(
     symmetric_wide=True,
     per_channel=True,
     integer_bias=True,
-    weighted_ops=frozenset({"Conv", "Gemm", "MatMul"}),
+    weighted_ops=frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"}),
     integer_ops=frozenset(
         {
             *("Add", "Sub", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "ReduceMean", "Sigmoid", "Tanh"),
             *("LeakyRelu", "HardSwish", "Gelu"),
         }
     ),
+    coded_constants=frozenset({"Add", "Sub", "Mul"}),
     # Kernels of Concat take differing scales only by rounding anew; pools have one scale through.
     tied_ops=frozenset({"Concat", "AveragePool"}),
     fixed_scales={"Sigmoid": (1 / 256, -128), "Tanh": (1 / 128, 0), "Softmax": (1 / 256, -128)},
@@ -31,7 +32,6 @@ TARGET = Target(
     absorbed_activations=frozenset({"Relu", "Clip"}),
     lookup_ops=frozenset({"Gather"}),
     float_ops={
-        "ConvTranspose": "zc writes its int8 form only for a model that is quantised already",
         "LSTM": "its integer kernel needs ranges of values inside it",
         "Softmax": "8 bits cannot hold likelihoods that differ by orders of magnitude",
     },

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from zc.ir.graph import Graph, Node, Tensor
-from zc.passes.quantize.operators import FREE, Bounds, data_inputs, is_number
+from zc.passes.quantize.operators import FREE, Bounds, data_inputs, stands_as_codes
 from zc.target import FixedScale, Target
 
 
@@ -61,7 +61,7 @@ class Grouping:
                 self._inputs(node)
 
     def _inputs(self, node: Node) -> list[Group]:
-        return [self.of(t) for t in data_inputs(node) if not is_number(t, self.top)]
+        return [self.of(t) for t in data_inputs(node) if not stands_as_codes(node, t, self.top, self.target)]
 
     def _tie(self, node: Node, group: Group, end: Tensor) -> None:
         inputs = self._inputs(node)

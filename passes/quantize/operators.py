@@ -3,6 +3,14 @@
 import numpy as np
 
 from zc.ir.graph import Graph, Node, Tensor, attribute, fixed_value
+from zc.target import Target
+
+CODE_MAX = 127
+"""The largest code of a constant."""
+FEWEST_STEPS = 4
+"""A number of a constant of fewer steps than this is rounded by up to an eighth of itself, or more."""
+MOST_SMALL = 0.25
+"""The share of a constant's numbers that may be so small."""
 
 Bounds = tuple[float, float]
 FREE: Bounds = (-np.inf, np.inf)
@@ -17,6 +25,21 @@ def is_number(tensor: Tensor, graph: Graph) -> bool:
     """A constant of one element: a code represents it exactly."""
     values = fixed_value(tensor, graph)
     return values is not None and values.size == 1 and values.dtype == np.float32 and bool(np.isfinite(values).all())
+
+
+def stands_as_codes(node: Node, tensor: Tensor, graph: Graph, target: Target) -> bool:
+    """Is an input of an integer operator a constant that codes represent: one number, or many where the target has it?
+
+    Many are rounded, with one scale; numbers of so differing size that the small ones would be lost stay what they
+    are, since a small factor may be made up for by the weights behind it.
+    """
+    if node.op in {"Add", "Mul"} and is_number(tensor, graph):
+        return True
+    values = fixed_value(tensor, graph) if node.op in target.coded_constants else None
+    if values is None or values.dtype != np.float32 or not np.isfinite(values).all() or not values.any():
+        return False
+    size = np.abs(values[values != 0])
+    return bool((size < size.max() * (FEWEST_STEPS / CODE_MAX)).mean() <= MOST_SMALL)
 
 
 def activation_bounds(node: Node, graph: Graph) -> Bounds | None:

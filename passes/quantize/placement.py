@@ -21,7 +21,7 @@ import onnx_graphsurgeon as gs
 
 from zc.ir.graph import Graph, Node, Tensor, describe, fixed_value
 from zc.passes.quantize.groups import Group, Grouping
-from zc.passes.quantize.operators import FREE, Bounds, activation_bounds, data_inputs, is_number, moves_codes
+from zc.passes.quantize.operators import FREE, Bounds, activation_bounds, data_inputs, moves_codes, stands_as_codes
 from zc.passes.quantize.sites import Site, match_site
 from zc.passes.quantize.tables import picks_rows, table_reason
 from zc.target import Target
@@ -217,7 +217,7 @@ class _Placer:
         if node.op in self.target.rounds_floats:
             return all(fixed_value(t, self.top) is None for t in data)
         return any(id(t) in native for t in data) and all(
-            id(t) in native or (node.op in {"Add", "Mul"} and is_number(t, self.top)) for t in data
+            id(t) in native or stands_as_codes(node, t, self.top, self.target) for t in data
         )
 
     def _backward(self, native: set[int]) -> set[int]:

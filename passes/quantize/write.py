@@ -14,7 +14,7 @@ import numpy as np
 from zc.ir.edit import Editor, Names, detach
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable, describe, fixed_value
 from zc.passes.quantize.dynamic import VENDOR, DynamicWriter
-from zc.passes.quantize.operators import activation_bounds, data_inputs, is_number
+from zc.passes.quantize.operators import activation_bounds, data_inputs
 from zc.passes.quantize.opset import WIDE_OPSET
 from zc.passes.quantize.placement import Placement
 from zc.passes.quantize.scheme import Scale, activation_scale
@@ -60,7 +60,7 @@ def write(placement: Placement, scales: dict[int, Scale], names: Names, form: We
         writer.read_codes(node, position)
     for node in placement.integer:
         writer.read_floats(node)
-        writer.read_scalars(node)
+        writer.read_constants(node)
     for node in [*(s.node for s in placement.sites), *placement.integer]:
         writer.put_codes(node)
     coded = [weights.site(site, scales[id(source)], name, where) for site, source, name, where in sites]
@@ -167,10 +167,10 @@ class Writer:
         else:
             node.inputs.append(fill)
 
-    def read_scalars(self, node: Node) -> None:
-        """Give an integer operator its one-element constants as codes: code 1 times the number itself, exact."""
+    def read_constants(self, node: Node) -> None:
+        """Give an integer operator its constants as codes: one number exactly, as code 1, many rounded."""
         for i, tensor in enumerate(node.inputs):
-            if tensor in data_inputs(node) and is_number(tensor, self.placement.graph):
+            if tensor in data_inputs(node) and fixed_value(tensor, self.placement.graph) is not None:
                 if id(tensor) not in self.numbers:
                     self.numbers[id(tensor)] = self._number(tensor)
                 self.replaced.append(tensor)
@@ -178,14 +178,25 @@ class Writer:
 
     def _number(self, tensor: Tensor) -> Tensor:
         values = cast(Array, fixed_value(tensor))
+        if values.size > 1:
+            return self._vector(tensor.name, values)
         size = float(values.reshape(-1)[0])
         kind = next(iter(self.scales.values())).type
         # Unsigned codes have no -1: there the zero point is 1 and the code 0.
         zero, code = (0, 1) if size >= 0 else (0, -1) if kind.startswith("int") else (1, 0)
         scale = Scale(np.float32(abs(size) or 1.0), zero, kind)
-        codes = self.names.constant(f"{tensor.name}_q", np.full(values.shape, code if size else zero, scale.dtype))
-        out = self.names.variable(f"{tensor.name}_dq")
-        out.dtype, out.shape = np.dtype(np.float32), list(values.shape)
+        return self._coded(tensor.name, np.full(values.shape, code if size else zero, scale.dtype), scale)
+
+    def _vector(self, name: str, values: Array) -> Tensor:
+        found = next(iter(self.scales.values())).type
+        kind = found if found.startswith("int") else "int8"
+        scale = Scale(np.float32(np.abs(values).max() / np.iinfo(kind).max), 0, kind)
+        return self._coded(name, np.rint(values / scale.scale).astype(scale.dtype), scale)
+
+    def _coded(self, name: str, numbers: Array, scale: Scale) -> Tensor:
+        codes = self.names.constant(f"{name}_q", numbers)
+        out = self.names.variable(f"{name}_dq")
+        out.dtype, out.shape = np.dtype(np.float32), list(numbers.shape)
         self.dequantize(codes, out, scale)
         return out
 

@@ -67,6 +67,13 @@ CONVS = {
         {"w": (4, 6, 3, 3), "b": (6,)},
         {"TRANSPOSE_CONV": 1},
     ),
+    "transposed, as SAME": (
+        "ConvTranspose <strides=[2,2], pads=[1,1,1,1]> (x, w, b)",
+        "N,4,5,5",
+        "N,6,10,10",
+        {"w": (4, 6, 4, 4), "b": (6,)},
+        {"TRANSPOSE_CONV": 1, "STRIDED_SLICE": 1},  # of the shape, for the open batch
+    ),
     "transposed, grouped": (
         "ConvTranspose <strides=[2,2], group=2> (x, w)",
         "2,4,5,5",
