@@ -41,6 +41,17 @@ def data_options(name: str = "--data", *, what: str = "Samples", required: bool 
     return decorate
 
 
+def mode_option(command: F) -> F:
+    """Adds --mode, the rule by which results become codes."""
+    return click.option(
+        "--mode",
+        type=click.Choice(["ort", "tflite-single", "tflite-double"]),
+        default="ort",
+        show_default=True,
+        help="How results become codes: as in onnxruntime, or in TFLite's fixed point, rounded once or twice.",
+    )(command)
+
+
 def label_option(command: F) -> F:
     """Adds --label-key to a command that reads labels."""
     return click.option(

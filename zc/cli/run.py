@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zc.cli.options import data_options
+from zc.cli.options import data_options, mode_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     help="Our integer kernels, or onnxruntime.",
 )
 @click.option("--strict", is_flag=True, help="Refuse a model of which a part would run in float.")
+@mode_option
 @click.option("--batch", default=32, show_default=True, type=click.IntRange(min=1), help="Rows a run.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads of a run.")
 def command(
@@ -35,6 +36,7 @@ def command(
     output: str | None,
     engine: str,
     strict: bool,
+    mode: str,
     batch: int,
     threads: int,
 ) -> None:
@@ -42,11 +44,14 @@ def command(
 
     The reference engine runs a quantised model in integers, with exactly the codes that onnxruntime computes at its
     default level. Nodes without an integer kernel run in onnxruntime; they are listed, or refused with --strict.
+    With --mode tflite-double it computes what LiteRT's reference kernels make of the model, in fixed point;
+    tflite-single rounds each product once, as TFLite can be built to.
 
     \b
     Examples:
       zc run int8.onnx --data test.npz --prep imagenet -o out.npz
       zc run int8.onnx --data test.npz --rows :8 --strict
+      zc run int8.onnx --data test.npz --mode tflite-double -o lite.npz
       zc run model.onnx --data images/ --prep 'pm1 crop=224' --engine ort
     """
     from pathlib import Path
@@ -61,10 +66,10 @@ def command(
 
     if output is not None and not output.endswith(".npz"):
         raise ZcError(f"-o {output}: outputs are written as .npz; give the file that ending")
-    if strict and engine == "ort":
-        raise ZcError("--strict is for the reference engine; onnxruntime runs every node")
+    if engine == "ort" and (strict or mode != "ort"):
+        raise ZcError("--strict and --mode are for the reference engine; onnxruntime runs every node as it does")
     loaded = load(model)
-    run = _engine(loaded, engine, threads, strict)
+    run = _engine(loaded, engine, threads, strict, mode)
     samples = load_data(loaded.inputs, data, rows, prep)
     for text in samples.notes:
         tables.note(text)
@@ -75,7 +80,7 @@ def command(
     click.echo(samples.origin)
 
 
-def _engine(model: "Model", engine: str, threads: int, strict: bool) -> "Callable[[Any], dict[str, Array]]":
+def _engine(model: "Model", engine: str, threads: int, strict: bool, mode: str) -> "Callable[[Any], dict[str, Array]]":
     if engine == "ort":
         from zc.execute import Runner
 
@@ -83,7 +88,7 @@ def _engine(model: "Model", engine: str, threads: int, strict: bool) -> "Callabl
     from zc.cli import tables
     from zc.runtime import Session
 
-    session = Session(model, threads=threads, strict=strict)
+    session = Session(model, threads=threads, strict=strict, mode=mode)
     for node in session.float_nodes:
         tables.note(f"{node.op} '{node.node}' runs in float: {node.reason}")
     names = [o.name for o in session.outputs]

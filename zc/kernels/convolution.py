@@ -25,7 +25,7 @@ SCRATCH_BYTES = 2 * OUTPUTS
 ROWS = 6 if FORM.vnni else 4
 """Output pixels of a full block's tile: as many as the registers hold."""
 
-REAL = tile(ROWS, 1, real=True)
+REAL = tile(ROWS, 1, "real")
 FULL, FULL_ONE = tile(ROWS, BLOCK_VECTORS), tile(1, BLOCK_VECTORS)
 
 if FORM.vnni:

@@ -19,13 +19,27 @@ from llvmlite import ir
 from numba import njit, types
 from numba.np.unsafe.ndarray import to_fixed_tuple as numba_to_fixed_tuple
 
-from zc.kernels import amx, convolution, cpu, depthwise, elementwise, emit, lanes, movement, packing, pools, tiles
+from zc.kernels import (
+    amx,
+    convolution,
+    cpu,
+    depthwise,
+    elementwise,
+    emit,
+    fixed,
+    lanes,
+    movement,
+    packing,
+    pools,
+    tiles,
+)
 from zc.kernels.emit import Builder, Value, intrinsic, set_word, word_at
 
 to_fixed_tuple: Any = numba_to_fixed_tuple
 
 CONVOLVE, DEPTHWISE, DEPTHWISE3, ADD, MULTIPLY, LOOK_UP, QUANTIZE, DEQUANTIZE = range(8)
 MOVE, FILL, SURROUND, CHOOSE_PIXELS, POOL, GLOBAL_AVERAGE, SOFTMAX, CONVOLVE_TILES = range(8, 16)
+FIXED_CONVOLVE, FIXED_ADD, FIXED_MULTIPLY, FIXED_QUANTIZE, FIXED_AVERAGE, FIXED_MEAN, FIXED_SOFTMAX = range(16, 23)
 
 KERNELS: dict[int, Any] = {
     CONVOLVE: convolution.convolve,
@@ -44,6 +58,13 @@ KERNELS: dict[int, Any] = {
     GLOBAL_AVERAGE: pools.global_average,
     SOFTMAX: pools.softmax,
     CONVOLVE_TILES: amx.convolve_tiles,
+    FIXED_CONVOLVE: fixed.convolve,
+    FIXED_ADD: fixed.add,
+    FIXED_MULTIPLY: fixed.multiply,
+    FIXED_QUANTIZE: fixed.quantize,
+    FIXED_AVERAGE: fixed.average,
+    FIXED_MEAN: fixed.mean,
+    FIXED_SOFTMAX: fixed.softmax,
 }
 
 OPERANDS: dict[int, tuple[str, ...]] = {
@@ -112,11 +133,15 @@ PATIENCE = 4000
 (
     N_CONVOLVE, N_DEPTHWISE, N_DEPTHWISE3, N_ADD, N_MULTIPLY, N_LOOK_UP, N_QUANTIZE, N_DEQUANTIZE,
     N_MOVE, N_FILL, N_SURROUND, N_CHOOSE, N_POOL, N_GLOBAL, N_SOFTMAX, N_TILES,
+    N_FIXED_CONVOLVE, N_FIXED_ADD, N_FIXED_MULTIPLY, N_FIXED_QUANTIZE, N_FIXED_AVERAGE, N_FIXED_MEAN, N_FIXED_SOFTMAX,
 ) = SIZES  # fmt: skip
 
 
-def _interpreter(version: str) -> Any:
-    """The compiled interpreter. `version` is in the key of Numba's cache on disk, which looks at this file alone."""
+def _interpreter(version: str, fixed_point: bool) -> Any:
+    """The compiled interpreter. `version` is in the key of Numba's cache on disk, which looks at this file alone.
+
+    fixed_point: does it know the operators in fixed point? Those who never ask for them need not wait for their code.
+    """
 
     @njit(cache=True, nogil=True, error_model="numpy")
     def interpret(table, first, last, threads, scratch, gates):  # type: ignore[no-untyped-def]
@@ -160,6 +185,21 @@ def _interpreter(version: str) -> Any:
                     pools.softmax(part, parts, scratch, *to_fixed_tuple(p, N_SOFTMAX))
                 elif kind == CONVOLVE_TILES:
                     amx.convolve_tiles(part, parts, scratch, *to_fixed_tuple(p, N_TILES))
+                elif fixed_point:
+                    if kind == FIXED_CONVOLVE:
+                        fixed.convolve(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_CONVOLVE))
+                    elif kind == FIXED_ADD:
+                        fixed.add(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_ADD))
+                    elif kind == FIXED_MULTIPLY:
+                        fixed.multiply(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_MULTIPLY))
+                    elif kind == FIXED_QUANTIZE:
+                        fixed.quantize(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_QUANTIZE))
+                    elif kind == FIXED_AVERAGE:
+                        fixed.average(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_AVERAGE))
+                    elif kind == FIXED_MEAN:
+                        fixed.mean(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_MEAN))
+                    elif kind == FIXED_SOFTMAX:
+                        fixed.softmax(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_SOFTMAX))
                 if threads == 1:
                     set_word(taken, part + 1)
                 else:
@@ -180,13 +220,16 @@ def source_digest(modules: Sequence[ModuleType]) -> str:
     return state.hexdigest()
 
 
-interpret = _interpreter(
-    source_digest([amx, convolution, depthwise, elementwise, emit, lanes, movement, packing, pools, tiles])
-)
+DIGEST = source_digest([amx, convolution, depthwise, elementwise, emit, fixed, lanes, movement, packing, pools, tiles])
+
+interpret = _interpreter(DIGEST, fixed_point=False)
 """interpret(table, first, last, threads, scratch, gates): run rows first..last of an int64[n, WIDTH] table.
 
 Each of `threads` threads calls it, with scratch of its own (address of SCRATCH_BYTES bytes); gates: address of
 int64[n, 2], 0 at the start: parts taken and parts done. Kernels read up to 64 bytes behind codes.
 """
 
-__all__ = ["KERNELS", "OPERANDS", "SCRATCH_BYTES", "WIDTH", "Table", "bits", "interpret", "row"]
+interpret_fixed = _interpreter(DIGEST, fixed_point=True)
+"""The same, with the operators in fixed point too."""
+
+__all__ = ["KERNELS", "OPERANDS", "SCRATCH_BYTES", "WIDTH", "Table", "bits", "interpret", "interpret_fixed", "row"]

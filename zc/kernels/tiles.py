@@ -7,6 +7,7 @@ around it, so there is no im2col. Weights lie as int8 [taps * k4][16 * width][4]
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from zc.kernels import emit, lanes
 from zc.kernels.cpu import FORM
@@ -18,19 +19,22 @@ HALF = vector(I32, 8)
 ARGUMENTS = 11
 
 
-def tile(rows: int, width: int, real: bool = False) -> Callable[..., None]:
+Result = Literal["codes", "real", "sums"]
+
+
+def tile(rows: int, width: int, result: Result = "codes") -> Callable[..., None]:
     """An intrinsic (inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns).
 
     inputs, outputs: addresses of `rows` words, the byte addresses of each row; shift: bytes added to each output's
     address; offsets: address of int64[taps]; k4: groups of four codes a tap; bias: address of int32[16 * width];
     scale: of float32[16 * width]; columns: how many of the 16 * width to store.
-    real: store float32 accumulator * scale instead of codes.
+    result: "real" stores float32 accumulator * scale instead of codes, "sums" the int32 accumulators.
     """
     build = _vnni if FORM.vnni else _portable
-    return emit.kernel(lambda b, *args: build(b, rows, width, real, *args), ARGUMENTS)  # type: ignore[no-any-return]
+    return emit.kernel(lambda b, *args: build(b, rows, width, result, *args), ARGUMENTS)  # type: ignore[no-any-return]
 
 
-def _vnni(b: Builder, rows: int, width: int, real: bool, *args: Value) -> None:
+def _vnni(b: Builder, rows: int, width: int, result: Result, *args: Value) -> None:
     inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns = args
     first = [load(b, offset(b, bias, 64 * v), W16) for v in range(width)] * rows
     base = [load(b, offset(b, inputs, 8 * m), I64, 8) for m in range(rows)]
@@ -53,10 +57,13 @@ def _vnni(b: Builder, rows: int, width: int, real: bool, *args: Value) -> None:
         return loop(b, k4, sums, four)
 
     acc = loop(b, taps, first, tap)
-    scales = [load(b, offset(b, scale, 64 * v), F16) for v in range(width)]
     targets = [offset(b, load(b, offset(b, outputs, 8 * m), I64, 8), shift) for m in range(rows)]
-    if real:
-        _store_real(b, acc, scales, targets, columns)
+    if result == "sums":
+        _store_words(b, acc, targets, columns)
+        return
+    scales = [load(b, offset(b, scale, 64 * v), F16) for v in range(width)]
+    if result == "real":
+        _store_words(b, _scaled(b, acc, scales), targets, columns)
     elif width == 4:
         zero = lanes.halves_of(b, zero_point)
         for m in range(rows):
@@ -70,7 +77,7 @@ def _vnni(b: Builder, rows: int, width: int, real: bool, *args: Value) -> None:
                 emit.store_first(b, codes, offset(b, targets[m], 16 * v), b.sub(columns, i64(16 * v)))
 
 
-def _portable(b: Builder, rows: int, width: int, real: bool, *args: Value) -> None:
+def _portable(b: Builder, rows: int, width: int, result: Result, *args: Value) -> None:
     inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns = args
     halves = 2 * width
     first = [load(b, offset(b, bias, 32 * v), HALF) for v in range(halves)] * rows
@@ -104,11 +111,13 @@ def _portable(b: Builder, rows: int, width: int, real: bool, *args: Value) -> No
         return loop(b, k4, sums, four)
 
     acc = loop(b, taps, first, tap)
-    kind = vector(emit.F32, 8)
-    scales = [load(b, offset(b, scale, 32 * v), kind) for v in range(halves)]
     targets = [offset(b, load(b, offset(b, outputs, 8 * m), I64, 8), shift) for m in range(rows)]
-    if real:
-        _store_real(b, acc, scales, targets, columns)
+    if result == "sums":
+        _store_words(b, acc, targets, columns)
+        return
+    scales = [load(b, offset(b, scale, 32 * v), vector(emit.F32, 8)) for v in range(halves)]
+    if result == "real":
+        _store_words(b, _scaled(b, acc, scales), targets, columns)
         return
     zero = lanes.words_of(b, zero_point, 8)
     for m in range(rows):
@@ -125,11 +134,18 @@ def _pairs(b: Builder, x: Value, y: Value) -> Value:
     return b.add(even, emit.shuffle(b, products, products, range(1, 16, 2)))
 
 
-def _store_real(
-    b: Builder, acc: Sequence[Value], scales: Sequence[Value], targets: Sequence[Value], columns: Value
-) -> None:
-    width, size = len(scales), scales[0].type.count
+def _scaled(b: Builder, acc: Sequence[Value], scales: Sequence[Value]) -> list[Value]:
+    """Accumulators as float32, times the scales."""
+    return [
+        b.fmul(b.sitofp(total, scale.type), scale)
+        for total, scale in zip(acc, [*scales] * (len(acc) // len(scales)), strict=True)
+    ]
+
+
+def _store_words(b: Builder, values: Sequence[Value], targets: Sequence[Value], columns: Value) -> None:
+    """Write rows of 32-bit values, as many vectors to each target as they take."""
+    width, size = len(values) // len(targets), values[0].type.count
     for m, target in enumerate(targets):
-        for v, scale in enumerate(scales):
-            values = b.fmul(b.sitofp(acc[m * width + v], scale.type), scale)
-            emit.store_first(b, values, offset(b, target, 4 * size * v), b.sub(columns, i64(size * v)))
+        for v in range(width):
+            here = offset(b, target, 4 * size * v)
+            emit.store_first(b, values[m * width + v], here, b.sub(columns, i64(size * v)))

@@ -175,7 +175,8 @@ def _concat(
     for x in codings:
         table = rules.rescale_table(x.scale, x.zero, y.scale, y.zero)
         tables.append(None if x == y else table)
-    return Concatenate(nodes, tuple(t.name for t in tensors), (target.name,), axis=axis, tables=tuple(tables))
+    names = tuple(t.name for t in tensors)
+    return Concatenate(nodes, names, (target.name,), axis=axis, tables=tuple(tables), codings=(*codings, y))
 
 
 # ---- moving codes about

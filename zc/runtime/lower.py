@@ -13,6 +13,7 @@ import numpy as np
 from zc.errors import ZcError
 from zc.ir.graph import Array, describe
 from zc.kernels import program
+from zc.kernels.fixedpoint import Rounding
 from zc.runtime.memory import ALIGNMENT, SPARE, Buffer, Place, View, aligned, dense
 from zc.runtime.ops import Coding, Concatenate, Convolution, Island, Op
 from zc.runtime.walk import walks
@@ -43,6 +44,8 @@ class Lowering:
     """Values with int8 codes."""
     packed: dict[tuple[int, ...], object]
     """Packed weights, kept between plans."""
+    rounding: Rounding | None = None
+    """How results are rounded in fixed point; None: in float, as onnxruntime does."""
     stages: list[list[Step] | Island] = field(default_factory=lambda: [[]])
     views: dict[str, View] = field(default_factory=dict)
     outside: dict[str, Buffer] = field(default_factory=dict)
@@ -179,6 +182,14 @@ class Lowering:
         copy = self.allocate(view.shape, False)
         self.move(view, copy)
         return copy
+
+    def matrix(self, view: View, rows: int, columns: int) -> View:
+        """A value as a matrix whose rows are contiguous."""
+        flat = view.reshaped((rows, columns))
+        if flat is None or (flat.strides[1] != 1 and columns > 1):
+            flat = self.rows(view).reshaped((rows, columns))
+        assert flat is not None
+        return flat
 
     def along(self, view: View, target: View) -> View:
         """A view of the target's shape whose bytes lie side by side where the target's do."""

@@ -51,11 +51,12 @@ def _(op: Product, state: Lowering) -> None:
     lower_weighted.product(state, op)
 
 
-def _sized(walk: Walk) -> dict[str, int]:
+def sized(walk: Walk) -> dict[str, int]:
+    """Operands of the sizes of a walk."""
     return {**{f"n{i}": n for i, n in enumerate(walk.sizes)}, "length": walk.length}
 
 
-def _walked(label: str, walk: Walk, operand: int, view: View) -> dict[str, int | Place]:
+def walked(label: str, walk: Walk, operand: int, view: View) -> dict[str, int | Place]:
     """Address and outer strides of one operand."""
     found: dict[str, int | Place] = {label: Place(view.buffer, view.start + walk.starts[operand])}
     found.update({f"{label}{i}": s for i, s in enumerate(walk.outer[operand])})
@@ -70,9 +71,9 @@ def _(op: Quantize, state: Lowering) -> None:
     for walk in walks(shape, [y.strides, source.strides], 3):
         state.emit(
             program.QUANTIZE,
-            **_walked("x", walk, 1, source),
-            **_walked("y", walk, 0, y),
-            **_sized(walk),
+            **walked("x", walk, 1, source),
+            **walked("y", walk, 0, y),
+            **sized(walk),
             y_step=walk.inner[0],
             scale=bits(op.y.scale),
             zero_point=op.y.zero,
@@ -86,9 +87,9 @@ def _(op: Dequantize, state: Lowering) -> None:
     for walk in walks(x.shape, [x.strides, target.strides], 3):
         state.emit(
             program.DEQUANTIZE,
-            **_walked("x", walk, 0, x),
-            **_walked("y", walk, 1, target),
-            **_sized(walk),
+            **walked("x", walk, 0, x),
+            **walked("y", walk, 1, target),
+            **sized(walk),
             x_step=walk.inner[0],
             scale=bits(op.x.scale),
             zero_point=op.x.zero,
@@ -111,10 +112,10 @@ def _(op: Binary, state: Lowering) -> None:
     for walk in walks(shape, [left.strides, right.strides, y.strides], 3):
         state.emit(
             program.ADD if op.kind == "add" else program.MULTIPLY,
-            **_walked("x", walk, 0, left),
-            **_walked("z", walk, 1, right),
-            **_walked("y", walk, 2, y),
-            **_sized(walk),
+            **walked("x", walk, 0, left),
+            **walked("z", walk, 1, right),
+            **walked("y", walk, 2, y),
+            **sized(walk),
             **terms,
             base=op.y.base,
         )
@@ -123,17 +124,18 @@ def _(op: Binary, state: Lowering) -> None:
 @lower.register
 def _(op: LookUp, state: Lowering) -> None:
     x = state.codes(op.inputs[0])
-    _look_up(state, x, state.like(op.output, x.shape, x), op.table)
+    look_up(state, x, state.like(op.output, x.shape, x), op.table)
 
 
-def _look_up(state: Lowering, x: View, y: View, table: Array) -> None:
+def look_up(state: Lowering, x: View, y: View, table: Array) -> None:
+    """The codes of x through a table, into y; both may be one place."""
     x = state.along(x, y)
     for walk in walks(y.shape, [x.strides, y.strides], 3):
         state.emit(
             program.LOOK_UP,
-            **_walked("x", walk, 0, x),
-            **_walked("y", walk, 1, y),
-            **_sized(walk),
+            **walked("x", walk, 0, x),
+            **walked("y", walk, 1, y),
+            **sized(walk),
             table=state.constant(table),
         )
 
@@ -153,7 +155,7 @@ def _(op: Concatenate, state: Lowering) -> None:
         if table is None:
             state.move(x, target)
         else:
-            _look_up(state, x, target, table)
+            look_up(state, x, target, table)
 
 
 @lower.register
@@ -200,6 +202,17 @@ def _global(state: Lowering, x: View, y: View, op: GlobalAverage) -> None:
 
 @lower.register
 def _(op: Softmax, state: Lowering) -> None:
+    x, y, rows, length = softmax_rows(op, state)
+    state.emit(
+        program.SOFTMAX,
+        x=x.place, x_row=length, y=y.place, y_row=length, rows=rows, length=length,
+        table=state.constant(rules.softmax_table(op.x.scale, length)),
+        levels=bits(rules.softmax_levels(op.y.scale)), zero_y=op.y.zero,
+    )  # fmt: skip
+
+
+def softmax_rows(op: Softmax, state: Lowering) -> tuple[View, View, int, int]:
+    """Codes and result as matrices in C order, their rows and the length of one."""
     shape = state.shapes[op.inputs[0]]
     axis = op.axis % len(shape)
     length = prod(shape[axis:]) if op.flat else shape[axis]
@@ -210,12 +223,7 @@ def _(op: Softmax, state: Lowering) -> None:
     y = state.fresh(op.output, shape, image=False).reshaped((rows, length))
     assert x is not None
     assert y is not None
-    state.emit(
-        program.SOFTMAX,
-        x=x.place, x_row=length, y=y.place, y_row=length, rows=rows, length=length,
-        table=state.constant(rules.softmax_table(op.x.scale, length)),
-        levels=bits(rules.softmax_levels(op.y.scale)), zero_y=op.y.zero,
-    )  # fmt: skip
+    return x, y, rows, length
 
 
 # ---- other views of the same codes

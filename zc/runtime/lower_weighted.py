@@ -60,7 +60,7 @@ def convolution(state: Lowering, op: Convolution) -> None:
         "zero_point": op.y.zero,
         **strides,
     }
-    taps = [i * op.dilations[0] * x_row + j * op.dilations[1] * x_pixel for i in range(kh) for j in range(kw)]
+    taps = taps_of(op, x_row, x_pixel)
     if op.group == c == m and c > 1 and len(halves(op.weights.codes, op.weights.zero, 0)) == 1:
         _depthwise(state, op, common, taps, x_row, x_pixel, c)
         return
@@ -111,6 +111,12 @@ def _multiply(
         state.emit(program.CONVOLVE_TILES, **operands, k64=packed.k4 // 16, line=tiles.line, chunk=tiles.chunk)
     else:
         state.emit(program.CONVOLVE, **operands, k4=packed.k4, chunk=chunk_of(footprint), real=int(real))
+
+
+def taps_of(op: Convolution, x_row: int, x_pixel: int) -> list[int]:
+    """The byte distance of each filter tap, in reading order."""
+    kh, kw = op.weights.codes.shape[2:]
+    return [i * op.dilations[0] * x_row + j * op.dilations[1] * x_pixel for i in range(kh) for j in range(kw)]
 
 
 def chunk_of(footprint: int) -> int:
@@ -209,11 +215,7 @@ def product(state: Lowering, op: Product) -> None:
     shape = state.shapes[op.inputs[0]]
     k, n = op.weights.codes.shape
     rows = prod(shape[:-1])
-    view = state.codes(op.inputs[0])
-    flat = view.reshaped((rows, k))
-    if flat is None or (flat.strides[1] != 1 and k > 1):
-        flat = state.rows(view).reshaped((rows, k))
-    assert flat is not None
+    flat = state.matrix(state.codes(op.inputs[0]), rows, k)
     real = op.y is None
     pixels = Pixels(1, 1, rows, 0, flat.strides[0])
     tiles = None if real else tiling(pixels, 1, k, k)

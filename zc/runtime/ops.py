@@ -62,6 +62,8 @@ class Weights:
     zero: Array
     scale: Array
     bias: Array
+    per_channel: bool = True
+    """False: the model has one scale for all channels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,9 @@ class LookUp(Op):
     """Any operator of one argument: uint8[256], from code in memory to code in memory."""
 
     table: Array
+    x: Coding | None = None
+    """What the codes stand for; None for an operator of codes themselves."""
+    y: Coding | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +116,8 @@ class Concatenate(Op):
 
     axis: int
     tables: tuple[Array | None, ...]
+    codings: tuple[Coding, ...] = ()
+    """Of the inputs, then of the output; none where codes alone are joined."""
 
 
 @dataclass(frozen=True, eq=False)

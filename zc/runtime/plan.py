@@ -10,10 +10,11 @@ import numpy as np
 from zc.errors import ZcError
 from zc.ir.graph import Array
 from zc.kernels import program
+from zc.kernels.fixedpoint import Rounding
+from zc.runtime import lower_fixed, lower_rest
 from zc.runtime import shapes as sizing
 from zc.runtime.islands import IslandRunner
 from zc.runtime.lower import Lowering, Shape, Step, wanted_halos
-from zc.runtime.lower_rest import lower
 from zc.runtime.memory import ALIGNMENT, SPARE, Arena, Buffer, Place, aligned, arrange
 from zc.runtime.ops import (
     Binary,
@@ -47,6 +48,8 @@ class Setting:
     outputs: tuple[str, ...]
     islands: Mapping[int, IslandRunner]
     """By id of the operation."""
+    rounding: Rounding | None = None
+    """How results are rounded in fixed point; None: in float, as onnxruntime does."""
     packed: dict[tuple[int, ...], object] = field(default_factory=dict)
     pool: ThreadPoolExecutor | None = None
 
@@ -75,7 +78,9 @@ class Plan:
 
     def __init__(self, setting: Setting, inputs: Mapping[str, Shape]) -> None:
         self.setting = setting
-        state = Lowering(setting.name, setting.threads, setting.constants, setting.signed, setting.packed)
+        state = Lowering(
+            setting.name, setting.threads, setting.constants, setting.signed, setting.packed, setting.rounding
+        )
         state.halos, state.homes, state.images = wanted_halos(setting.ops), _homes(setting), _images(setting.ops)
         self._size(state, inputs)
         self._lower(state, inputs)
@@ -112,6 +117,7 @@ class Plan:
 
     def _lower(self, state: Lowering, inputs: Mapping[str, Shape]) -> None:
         """Steps of all operations, and the traffic across the border of the arena."""
+        lower = lower_rest.lower if state.rounding is None else lower_fixed.lower
         read = {n for op in self.setting.ops if not isinstance(op, (Island, Quantize)) for n in op.inputs}
         for name in inputs:
             if name in read:
@@ -201,7 +207,7 @@ class Plan:
     def _interpret(self, first: int, last: int) -> None:
         threads, gates = self.setting.threads, self.gates.ctypes.data
         self.gates[first:last] = 0
-        run: Callable[..., None] = program.interpret
+        run: Callable[..., None] = program.interpret if self.setting.rounding is None else program.interpret_fixed
         args = [(self.table, first, last, threads, aligned(scratch), gates) for scratch in self.scratch]
         others = [self.setting.pool.submit(run, *a) for a in args[1:]] if self.setting.pool else []
         run(*args[0])
@@ -218,7 +224,7 @@ def parts_of(step: Step, threads: int) -> int:
     work = 1
     for name in WORK:
         work *= max(int(sizes.get(name, 1)), 1)
-    if step.operation == program.CONVOLVE:
+    if step.operation in (program.CONVOLVE, program.FIXED_CONVOLVE):
         work = work * int(sizes["taps"]) * int(sizes["k4"]) // 16
     if step.operation == program.CONVOLVE_TILES:
         work = work * int(sizes["taps"]) * int(sizes["k64"]) // 4

@@ -17,8 +17,8 @@ from zc.ir.graph import Node, Tensor, describe
 from zc.ir.model import Model
 from zc.runtime import elementary, weighted
 from zc.runtime.islands import table_of
-from zc.runtime.ops import Island, LookUp, Op
-from zc.runtime.quantum import MICROSOFT, Declined, Scope, given, maker, read, written
+from zc.runtime.ops import Coding, Island, LookUp, Op
+from zc.runtime.quantum import MICROSOFT, Declined, Scope, coding, given, maker, node_coding, read, written
 
 Matcher = Callable[[Scope, Node], Op]
 
@@ -126,7 +126,8 @@ class _Recognizer:
 
     def _match(self, scope: Scope, node: Node) -> Op:
         if node.domain == MICROSOFT and node.op in TABLED_CODES:
-            return self._table(node, [node], node.inputs[0], node.outputs[0])
+            x, y = (coding(scope, node, node.inputs[i], given(node, i + 1)) for i in (1, 3))
+            return self._table(node, [node], node.inputs[0], node.outputs[0], x, y)
         if node.domain == MICROSOFT and node.op in CONTRIBUTED:
             return CONTRIBUTED[node.op](scope, node)
         if not node.standard:
@@ -134,20 +135,20 @@ class _Recognizer:
         if node.op == "Clip" and node.inputs[0].dtype in elementary.CODES:
             return elementary.clip_codes(scope, node)
         if node.op in TABLED and all(scope.constant(t) is not None for t in node.inputs[1:] if t.name):
-            source, _ = read(scope, given(node, 0))
-            target, _, passed = written(scope, node.outputs[0])
+            source, x = read(scope, given(node, 0))
+            target, y, passed = written(scope, node.outputs[0])
             dequantizer = maker(node.inputs[0], "DequantizeLinear")
             assert dequantizer is not None
-            return self._table(node, [dequantizer, node, *passed], source, target)
+            return self._table(node, [dequantizer, node, *passed], source, target, x, y)
         if node.op not in STANDARD:
             raise Declined(f"{node.op} has no kernel on codes")
         return STANDARD[node.op](scope, node)
 
-    def _table(self, node: Node, nodes: list[Node], source: Tensor, target: Tensor) -> Op:
+    def _table(self, node: Node, nodes: list[Node], source: Tensor, target: Tensor, x: Coding, y: Coding) -> Op:
         constants = [t.inputs[0] for n in nodes for t in n.inputs[1:] if maker(t, "Constant") is not None]
         table = table_of(self.model, list(_each_once([*constants, *nodes])), source, target)
         mine = tuple(n for n in nodes if n.op != "DequantizeLinear")
-        return LookUp(mine, (source.name,), (target.name,), table=table)
+        return LookUp(mine, (source.name,), (target.name,), table=table, x=x, y=y)
 
     def _requantizer(self, node: Node) -> None:
         """A QuantizeLinear that belongs to no operation: of an input, of codes in another scale, or of an island."""
@@ -155,8 +156,9 @@ class _Recognizer:
         dequantizer = maker(source, "DequantizeLinear")
         if dequantizer is not None and dequantizer.inputs[0].dtype in elementary.CODES:
             try:
-                read(self.scope, source)
-                op = self._table(node, [dequantizer, node], dequantizer.inputs[0], node.outputs[0])
+                _, x = read(self.scope, source)
+                y = node_coding(self.scope, node)
+                op = self._table(node, [dequantizer, node], dequantizer.inputs[0], node.outputs[0], x, y)
             except Declined as why:
                 self.reasons[id(node)] = str(why)
                 return

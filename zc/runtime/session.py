@@ -17,6 +17,7 @@ from zc.ir.model import Model, load
 from zc.ir.shapes import infer_shapes
 from zc.ir.spec import TensorSpec
 from zc.runtime.islands import IslandRunner, cut_out
+from zc.runtime.modes import in_fixed_point, rounding_of
 from zc.runtime.plan import Plan, Setting
 from zc.runtime.recognize import recognize
 from zc.runtime.settle import settle_constants
@@ -42,14 +43,17 @@ class Session:
     of such a graph in float. What has no kernel on codes runs in onnxruntime (`float_nodes`).
     """
 
-    def __init__(self, model: Model | str | Path, *, threads: int = 1, strict: bool = False) -> None:
+    def __init__(self, model: Model | str | Path, *, threads: int = 1, strict: bool = False, mode: str = "ort") -> None:
         """Read a model and recognise what it computes.
 
         threads: that share the work of every operation. strict: refuse a model of which a part would run in float.
+        mode: how results become codes, one of `modes.Mode`.
 
         Raises:
-            ZcError: no usable model, not quantised, a scale of zero, or, if strict, nodes without a kernel on codes.
+            ZcError: no usable model, not quantised, a scale of zero, an unknown mode; if strict, nodes without a
+                kernel on codes; in modes but `ort`, nodes without a rule.
         """
+        rounding = rounding_of(mode)
         if threads < 1:
             raise ZcError(f"threads must be at least 1, got {threads}")
         self._model = model.copy() if isinstance(model, Model) else load(model)
@@ -68,6 +72,7 @@ class Session:
         )
         if strict and recognized.islands:
             self._refuse()
+        self.ops = recognized.ops if rounding is None else in_fixed_point(self.name, recognized.ops, rounding)
         tensors = self._model.graph.tensors()
         islands = {
             id(op): IslandRunner(
@@ -79,16 +84,16 @@ class Session:
         }
         self._setting = Setting(
             name=self.name,
-            ops=recognized.ops,
+            ops=self.ops,
             threads=threads,
             constants={n: t.values for n, t in tensors.items() if isinstance(t, Constant)},
             types=types,
             signed=frozenset(n for n, kind in types.items() if kind == np.int8),
             outputs=tuple(o.name for o in self.outputs),
             islands=islands,
+            rounding=rounding,
             pool=ThreadPoolExecutor(threads - 1) if threads > 1 else None,
         )
-        self.ops = recognized.ops
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._lock = threading.Lock()
 

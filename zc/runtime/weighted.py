@@ -1,5 +1,6 @@
 """Recognising convolutions and matrix products with constant weights, in Q/DQ form and as QLinear operators."""
 
+from dataclasses import replace
 from typing import Literal, cast
 
 import numpy as np
@@ -19,8 +20,8 @@ def conv(scope: Scope, node: Node) -> Op:
     """DQ -> Conv -> [Relu, Clip] -> Q."""
     source, x = read(scope, given(node, 0))
     target, y, passed = written(scope, node.outputs[0])
-    codes, zero, scale = _weight(scope, given(node, 1), axis=0)
-    weights = Weights(codes, zero, scale, _bias(scope, given(node, 2), x, scale))
+    weights = _weight(scope, given(node, 1), axis=0)
+    weights = replace(weights, bias=_bias(scope, given(node, 2), x, weights.scale))
     return _convolution(node, (node, *passed), source, target, x, y, weights)
 
 
@@ -29,11 +30,11 @@ def qlinear_conv(scope: Scope, node: Node) -> Op:
     if attribute(node, "channels_last", 0):
         raise Declined("it is channels last")
     x, y = coding(scope, node, node.inputs[1], node.inputs[2]), coding(scope, node, node.inputs[6], node.inputs[7])
-    codes, zero, scale = _constants(scope, node, node.inputs[3], node.inputs[4], node.inputs[5], axis=0)
+    weights = _constants(scope, node, node.inputs[3], node.inputs[4], node.inputs[5], axis=0)
     bias = scope.constant(given(node, 8))
     if given(node, 8) is not None and bias is None:
         raise Declined("its bias is not constant")
-    weights = Weights(codes, zero, scale, np.zeros(len(codes), np.int32) if bias is None else bias)
+    weights = weights if bias is None else replace(weights, bias=bias)
     return _convolution(node, (node,), node.inputs[0], node.outputs[0], x, y, weights)
 
 
@@ -44,7 +45,7 @@ def _convolution(
     if codes.ndim not in (3, 4):
         raise Declined(f"it has {codes.ndim - 2} spatial dimensions")
     if codes.ndim == 3:
-        weights = Weights(codes[:, :, None], weights.zero, weights.scale, weights.bias)
+        weights = replace(weights, codes=codes[:, :, None])
     if x.signed != y.signed:
         raise Declined("it reads and writes codes of different types")
     _check_range(weights, 0, x, y)
@@ -90,26 +91,22 @@ def gemm(scope: Scope, node: Node) -> Op:
         raise Declined("its first factor is transposed")
     source, x = read(scope, given(node, 0))
     turned = bool(attribute(node, "transB", 0))
-    codes, zero, scale = _weight(scope, given(node, 1), axis=0 if turned else 1)
+    weights = _weight(scope, given(node, 1), axis=0 if turned else 1)
     rounded = any(r.op in BEFORE_CODES for r in node.outputs[0].outputs)
-    bias = _bias(scope, given(node, 2), x, scale, codes.shape[0 if turned else 1], rounded=rounded)
-    return _product(scope, node, source, x, (codes.T if turned else codes), zero, scale, bias)
+    bias = _bias(scope, given(node, 2), x, weights.scale, rounded=rounded)
+    return _product(scope, node, source, x, _matrix(weights, turned, bias))
 
 
 def matmul(scope: Scope, node: Node) -> Op:
     """DQ -> MatMul -> Q with a constant second factor of two dimensions."""
     source, x = read(scope, given(node, 0))
-    codes, zero, scale = _weight(scope, given(node, 1), axis=1)
+    weights = _matrix(_weight(scope, given(node, 1), axis=1))
     target, y, passed = written(scope, node.outputs[0])
-    weights = _matrix(codes, zero, scale, None)
     _check_range(weights, 1, x, y)
     return Product((node, *passed), (source.name,), (target.name,), x=x, y=y, weights=weights)
 
 
-def _product(
-    scope: Scope, node: Node, source: Tensor, x: Coding, codes: Array, zero: Array, scale: Array, bias: Array
-) -> Op:
-    weights = _matrix(codes, zero, scale, bias)
+def _product(scope: Scope, node: Node, source: Tensor, x: Coding, weights: Weights) -> Op:
     readers = list(node.outputs[0].outputs)
     if any(r.op in BEFORE_CODES for r in readers):
         target, y, passed = written(scope, node.outputs[0])
@@ -118,10 +115,11 @@ def _product(
     return Product((node,), (source.name,), (node.outputs[0].name,), x=x, y=None, weights=weights)
 
 
-def _matrix(codes: Array, zero: Array, scale: Array, bias: Array | None) -> Weights:
+def _matrix(weights: Weights, turned: bool = False, bias: Array | None = None) -> Weights:
+    codes = weights.codes
     if codes.ndim != 2:
         raise Declined(f"its weight has {codes.ndim} dimensions")
-    return Weights(codes, zero, scale, np.zeros(codes.shape[1], np.int32) if bias is None else bias)
+    return replace(weights, codes=codes.T if turned else codes, bias=weights.bias if bias is None else bias)
 
 
 def qgemm(scope: Scope, node: Node) -> Op:
@@ -130,17 +128,14 @@ def qgemm(scope: Scope, node: Node) -> Op:
         raise Declined("alpha is not 1, or its first factor is transposed")
     x = coding(scope, node, node.inputs[1], node.inputs[2])
     turned = bool(attribute(node, "transB", 0))
-    codes, zero, scale = _constants(
-        scope, node, node.inputs[3], node.inputs[4], node.inputs[5], axis=0 if turned else 1
-    )
-    codes = codes.T if turned else codes
+    weights = _constants(scope, node, node.inputs[3], node.inputs[4], node.inputs[5], axis=0 if turned else 1)
     bias = scope.constant(given(node, 6))
     if given(node, 6) is not None and bias is None:
         raise Declined("its bias is not constant")
     if bias is not None:
-        bias = np.broadcast_to(bias, (1, codes.shape[1])).reshape(-1)
+        bias = np.broadcast_to(bias, (1, len(weights.scale))).reshape(-1)
     y = coding(scope, node, node.inputs[7], given(node, 8)) if given(node, 7) else None
-    weights = _matrix(codes, zero, scale, bias)
+    weights = _matrix(weights, turned, bias)
     if y is not None:
         _check_range(weights, 1, x, y)
     return Product((node,), (node.inputs[0].name,), (node.outputs[0].name,), x=x, y=y, weights=weights)
@@ -149,8 +144,7 @@ def qgemm(scope: Scope, node: Node) -> Op:
 def qlinear_matmul(scope: Scope, node: Node) -> Op:
     """QLinearMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero) with a constant b."""
     x, y = coding(scope, node, node.inputs[1], node.inputs[2]), coding(scope, node, node.inputs[6], node.inputs[7])
-    codes, zero, scale = _constants(scope, node, node.inputs[3], node.inputs[4], node.inputs[5], axis=1)
-    weights = _matrix(codes, zero, scale, None)
+    weights = _matrix(_constants(scope, node, node.inputs[3], node.inputs[4], node.inputs[5], axis=1))
     _check_range(weights, 1, x, y)
     return Product((node,), (node.inputs[0].name,), (node.outputs[0].name,), x=x, y=y, weights=weights)
 
@@ -167,14 +161,14 @@ def _check_range(weights: Weights, axis: int, x: Coding, y: Coding) -> None:
 # ---- constants
 
 
-def _weight(scope: Scope, tensor: Tensor | None, axis: int) -> tuple[Array, Array, Array]:
+def _weight(scope: Scope, tensor: Tensor | None, axis: int) -> Weights:
     node = maker(tensor, "DequantizeLinear")
     if node is None:
         raise Declined("its weight is not read from codes")
     if int(attribute(node, "block_size", 0)):
         raise Declined("its weight is quantised by block")
     found = _constants(scope, node, node.inputs[0], given(node, 1), given(node, 2), axis)
-    rank = found[0].ndim
+    rank = found.codes.ndim
     scales = scope.constant(given(node, 1))
     if scales is not None and scales.size > 1 and int(attribute(node, "axis", 1)) % rank != axis % rank:
         raise Declined("its weight is quantised along another axis than the output channels")
@@ -183,8 +177,8 @@ def _weight(scope: Scope, tensor: Tensor | None, axis: int) -> tuple[Array, Arra
 
 def _constants(
     scope: Scope, node: Node, codes: Tensor | None, scale: Tensor | None, zero: Tensor | None, axis: int
-) -> tuple[Array, Array, Array]:
-    """Codes, zero points and scales, one for each output channel."""
+) -> Weights:
+    """Codes, with zero points and scales for each output channel; no bias."""
     values, scales, zeros = scope.constant(codes), scope.constant(scale), scope.constant(zero)
     if values is None or scales is None or (zero is not None and zeros is None):
         raise Declined("its weight, scale or zero point is not constant")
@@ -197,8 +191,8 @@ def _constants(
     if scales.size not in (1, channels) or (zeros is not None and zeros.size not in (1, channels)):
         raise Declined("the scales of its weight are not one, nor one for each output channel")
     zeros = np.zeros(1, values.dtype) if zeros is None else zeros
-    spread = [np.broadcast_to(a.reshape(-1), (channels,)) for a in (zeros.astype(np.int32), scales)]
-    return values, spread[0], spread[1]
+    zeros, each = (np.broadcast_to(a.reshape(-1), (channels,)) for a in (zeros.astype(np.int32), scales))
+    return Weights(values, zeros, each, np.zeros(channels, np.int32), per_channel=scales.size > 1)
 
 
 def _bias(
@@ -206,14 +200,13 @@ def _bias(
     tensor: Tensor | None,
     x: Coding,
     scale: Array,
-    channels: int | None = None,
     rounded: bool = True,
 ) -> Array:
     """int32[channels], in units of x scale times weight scale.
 
     rounded: does the output become codes? Then onnxruntime rounds a float bias, too.
     """
-    size = len(scale) if channels is None else channels
+    size = len(scale)
     if tensor is None:
         return np.zeros(size, np.int32)
     unit = (x.scale * scale).astype(np.float32)
