@@ -104,7 +104,7 @@ def _weights(
     """Operands of weights [kh, kw, k, columns], packed once in a session."""
     kh, kw, k, columns = codes.shape
     each = columns // groups
-    key = (id(op), 5)
+    key = (id(op), 8)
     if key not in state.packed:
         bias = op.weights.bias.astype(np.int64) - op.x.zero * codes.astype(np.int64).sum((0, 1, 2))
         parts = [
