@@ -4,8 +4,6 @@ Tensors are walked as rows of contiguous bytes: three outer counts with byte str
 some of the rows, or of one long row a part.
 """
 
-from collections.abc import Callable, Sequence
-
 from numba import njit
 
 from zc.kernels import emit, lanes
@@ -23,15 +21,13 @@ from zc.kernels.emit import (
     byte_at,
     i64,
     load,
-    loop,
     offset,
     scaled,
     set_byte,
     splat,
 )
 
-VECTORS = 4 if FORM.vnni else 1
-STEP = 16 * VECTORS
+STEP = lanes.CODES.count
 """Elements of one turn of the loops."""
 
 
@@ -40,104 +36,85 @@ def _real(b: Builder, bits: Value) -> Value:
     return splat(b, b.bitcast(b.trunc(bits, I32), F32), 16)
 
 
-def _zero(b: Builder, value: Value) -> Value:
-    return lanes.halves_of(b, value) if FORM.vnni else lanes.words_of(b, value)
-
-
-def _each(b: Builder, count: Value, y: Value, zero_point: Value, compute: Callable[[Value], Value]) -> None:
-    """For 16 elements at a time: rounded values from `compute(position)`, to codes at y."""
-    zero = _zero(b, zero_point)
-
-    def body(i: Value, _: Sequence[Value]) -> list[Value]:
-        at = scaled(b, i, STEP)
-        values = [compute(offset(b, at, 16 * v)) for v in range(VECTORS)]
-        emit.store_first(b, lanes.in_order(b, values, zero), offset(b, y, at), b.sub(count, at))
-        return []
-
-    turns = b.sdiv(offset(b, count, STEP - 1), i64(STEP))
-    loop(b, turns, [], body)
+def _codes(b: Builder, address: Value, at: Value, left: Value | None) -> Value:
+    return emit.load_first(b, offset(b, address, at), lanes.CODES, left)
 
 
 def _add(b: Builder, *args: Value) -> None:
     x, z, y, count, ra, rb, fixed, base = args
     scale_x, scale_z, rest = _real(b, ra), _real(b, rb), _real(b, fixed)
-    away = b.sitofp(lanes.words_of(b, base), F16)
+    shift, zero = lanes.shift_of(b, base), lanes.zero_of(b, base)
 
-    def compute(at: Value) -> Value:
-        left, right = (b.fsub(lanes.widened(b, load(b, offset(b, one, at), B16)), away) for one in (x, z))
-        inner = emit.call(b, "llvm.fma.v16f32", F16, right, scale_z, rest)
-        return lanes.to_int(b, emit.call(b, "llvm.fma.v16f32", F16, left, scale_x, inner))
+    def body(at: Value, left: Value | None) -> None:
+        values = []
+        for one, other in zip(*(lanes.floats(b, _codes(b, a, at, left), shift) for a in (x, z)), strict=True):
+            inner = emit.call(b, "llvm.fma.v16f32", F16, other, scale_z, rest)
+            values.append(lanes.to_int(b, emit.call(b, "llvm.fma.v16f32", F16, one, scale_x, inner)))
+        emit.store_first(b, lanes.packed(b, values, zero), offset(b, y, at), left)
 
-    _each(b, count, y, base, compute)
+    emit.in_steps(b, count, STEP, body)
 
 
 def _multiply(b: Builder, *args: Value) -> None:
     x, z, y, count, zero_x, zero_z, scale, zero_y, base = args
-    nought_x, nought_z = lanes.words_of(b, zero_x), lanes.words_of(b, zero_z)
+    nought_x, nought_z, zero = (lanes.zero_of(b, one) for one in (zero_x, zero_z, base))
     factor, before = _real(b, scale), b.sitofp(lanes.words_of(b, b.sub(zero_y, base)), F16)
 
-    def compute(at: Value) -> Value:
-        left = b.sub(b.zext(load(b, offset(b, x, at), B16), W16), nought_x)
-        right = b.sub(b.zext(load(b, offset(b, z, at), B16), W16), nought_z)
-        product = b.fmul(b.sitofp(b.mul(left, right), F16), factor)
-        return lanes.to_int(b, b.fadd(product, before))
+    def body(at: Value, left: Value | None) -> None:
+        products = lanes.products(b, _codes(b, x, at, left), _codes(b, z, at, left), nought_x, nought_z)
+        values = [lanes.to_int(b, b.fadd(b.fmul(b.sitofp(p, F16), factor), before)) for p in products]
+        emit.store_first(b, lanes.packed(b, values, zero), offset(b, y, at), left)
 
-    _each(b, count, y, base, compute)
+    emit.in_steps(b, count, STEP, body)
 
 
 def _quantize(b: Builder, *args: Value) -> None:
     x, y, count, scale, zero_point = args
-    divisor = _real(b, scale)
+    divisor, zero = _real(b, scale), lanes.zero_of(b, zero_point)
 
-    def compute(at: Value) -> Value:
-        values = emit.load_first(b, offset(b, x, scaled(b, at, 4)), F16, b.sub(count, at))  # of the caller: not padded
-        return lanes.to_int(b, b.fdiv(values, divisor))
+    def body(at: Value, left: Value | None) -> None:
+        values = []
+        for v in range(0, STEP, 16):
+            mine = None if left is None else b.sub(left, i64(v))
+            numbers = emit.load_first(b, offset(b, x, scaled(b, at, 4), 4 * v), F16, mine)
+            values.append(lanes.to_int(b, b.fdiv(numbers, divisor)))
+        emit.store_first(b, lanes.in_order(b, values, zero), offset(b, y, at), left)
 
-    _each(b, count, y, zero_point, compute)
+    emit.in_steps(b, count, STEP, body)
 
 
 def _dequantize(b: Builder, *args: Value) -> None:
     x, y, count, scale, zero_point = args
     factor, nought = _real(b, scale), lanes.words_of(b, zero_point)
 
-    def body(i: Value, _: Sequence[Value]) -> list[Value]:
-        at = scaled(b, i, 16)
-        codes = b.sub(b.zext(load(b, offset(b, x, at), B16), W16), nought)
-        emit.store_first(b, b.fmul(b.sitofp(codes, F16), factor), offset(b, y, scaled(b, at, 4)), b.sub(count, at))
-        return []
+    def body(at: Value, left: Value | None) -> None:
+        codes = b.sub(b.zext(emit.load_first(b, offset(b, x, at), B16, left), W16), nought)
+        emit.store_first(b, b.fmul(b.sitofp(codes, F16), factor), offset(b, y, scaled(b, at, 4)), left)
 
-    loop(b, b.sdiv(offset(b, count, 15), i64(16)), [], body)
+    emit.in_steps(b, count, 16, body)
 
 
 def _look_up(b: Builder, *args: Value) -> None:
     x, y, count, table = args
     quarters = [load(b, offset(b, table, 64 * q), B64) for q in range(4)]
 
-    def body(i: Value, _: Sequence[Value]) -> list[Value]:
-        at = scaled(b, i, 64)
-        codes = load(b, offset(b, x, at), B64)
+    def body(at: Value, left: Value | None) -> None:
+        codes = emit.load_first(b, offset(b, x, at), B64, left)
         low = emit.call(b, "llvm.x86.avx512.vpermi2var.qi.512", B64, quarters[0], codes, quarters[1])
         high = emit.call(b, "llvm.x86.avx512.vpermi2var.qi.512", B64, quarters[2], codes, quarters[3])
         chosen = b.select(b.icmp_signed("<", codes, lanes.zeros(B64)), high, low)
-        emit.store_first(b, chosen, offset(b, y, at), b.sub(count, at))
-        return []
+        emit.store_first(b, chosen, offset(b, y, at), left)
 
-    loop(b, b.sdiv(offset(b, count, 63), i64(64)), [], body)
+    emit.in_steps(b, count, 64, body)
 
 
 def _copy(b: Builder, *args: Value) -> None:
     x, y, count = args
 
-    def body(i: Value, _: Sequence[Value]) -> list[Value]:
-        at = scaled(b, i, STEP)
-        left = b.sub(count, at)
-        codes = emit.load_first(
-            b, offset(b, x, at), emit.vector(emit.I8, STEP), left
-        )  # may be the caller's: not padded
-        emit.store_first(b, codes, offset(b, y, at), left)
-        return []
+    def body(at: Value, left: Value | None) -> None:
+        emit.store_first(b, _codes(b, x, at, left), offset(b, y, at), left)
 
-    loop(b, b.sdiv(offset(b, count, STEP - 1), i64(STEP)), [], body)
+    emit.in_steps(b, count, STEP, body)
 
 
 ADD, MULTIPLY = emit.kernel(_add, 8), emit.kernel(_multiply, 9)

@@ -128,15 +128,36 @@ def loop(
     return results
 
 
+def in_steps(b: Builder, count: Value, step: int, body: Callable[[Value, Value | None], None]) -> None:
+    """body(at, None) for every whole step below `count`, and body(at, left) for what is left, if anything is."""
+    whole = b.sdiv(call(b, "llvm.smax.i64", I64, count, i64(0)), i64(step))
+
+    def turn(i: Value, _: list[Value]) -> list[Value]:
+        body(scaled(b, i, step), None)
+        return []
+
+    loop(b, whole, [], turn)
+    at = scaled(b, whole, step)
+    with b.if_then(b.icmp_signed("<", at, count)):
+        body(at, b.sub(count, at))
+
+
 def lanes_below(b: Builder, count: Value, lanes: int) -> Value:
     """A mask of the lanes whose number is below `count` (int64, any value)."""
-    kind = vector(I32, lanes)
     low = call(b, "llvm.smin.i64", I64, call(b, "llvm.smax.i64", I64, count, i64(0)), i64(lanes))
+    if FORM.vnni:  # bits of a mask register: all of them, less those that are not wanted
+        ones = b.lshr(i64(-1), b.sub(i64(64), call(b, "llvm.smax.i64", I64, low, i64(1))))
+        bits = b.select(b.icmp_signed("==", low, i64(0)), i64(0), ones)
+        return b.bitcast(b.trunc(bits, ir.IntType(lanes)) if lanes < 64 else bits, vector(ir.IntType(1), lanes))
+    kind = vector(I32, lanes)
     return b.icmp_signed("<", number(kind, list(range(lanes))), splat(b, b.trunc(low, I32), lanes))
 
 
-def store_first(b: Builder, value: Value, address: Value, count: Value) -> None:
-    """Write the first `count` lanes of a vector (int64; none if below 1, all if at least as many as there are)."""
+def store_first(b: Builder, value: Value, address: Value, count: Value | None) -> None:
+    """Write the first `count` lanes of a vector (int64): none if below 1; all if None or at least that many."""
+    if count is None:
+        store(b, value, address)
+        return
     lanes, element = value.type.count, value.type.element
     pointer = b.inttoptr(address, value.type.as_pointer())
     if FORM.vnni:
@@ -160,8 +181,10 @@ def store_first(b: Builder, value: Value, address: Value, count: Value) -> None:
             loop(b, count, [], copy)
 
 
-def load_first(b: Builder, address: Value, kind: Type, count: Value) -> Value:
-    """Read the first `count` lanes of a vector, without touching what lies behind them; the others are undefined."""
+def load_first(b: Builder, address: Value, kind: Type, count: Value | None) -> Value:
+    """Read the first `count` lanes of a vector (all if None) without touching what is behind; others are undefined."""
+    if count is None:
+        return load(b, address, kind)
     lanes, element = kind.count, kind.element
     pointer = b.inttoptr(address, kind.as_pointer())
     if FORM.vnni:

@@ -80,13 +80,59 @@ def widened(b: Builder, codes: Value) -> Value:
     return b.sitofp(b.zext(codes, W16), F16)
 
 
+CODES = B64 if FORM.vnni else vector(I8, 16)
+"""What element-wise kernels read at a time. Their values are as many vectors of 16, in the order of `packed`."""
+
+
+def shift_of(b: Builder, base: Value) -> Value:
+    """What `floats` takes away: base (int64), and in the form of 64 codes the number that they are made beside."""
+    return b.fadd(b.sitofp(words_of(b, base), F16), emit.same(F16, 2.0**23 if FORM.vnni else 0.0))
+
+
+def floats(b: Builder, codes: Value, shift: Value) -> list[Value]:
+    """`CODES` less a base as float32, exact. shift: from `shift_of`.
+
+    The float32 with the bits 0x4b0000xx is 2**23 + xx: two rounds of interleaving make it.
+    """
+    if not FORM.vnni:
+        return [b.fsub(widened(b, codes), shift)]
+    nothing = zeros(B64)
+    spread = interleave4(b, [codes, nothing, nothing, emit.same(B64, 0x4B)])
+    return [b.fsub(b.bitcast(s, F16), shift) for s in spread]
+
+
+def products(b: Builder, x: Value, y: Value, zero_x: Value, zero_y: Value) -> list[Value]:
+    """(x - zero_x) * (y - zero_y) of `CODES` as int32. Zero points: from `zero_of`."""
+    if not FORM.vnni:
+        return [b.mul(b.sub(b.zext(x, W16), zero_x), b.sub(b.zext(y, W16), zero_y))]
+    found = []
+    for upper in (0, 1):
+        left, right = (
+            b.sub(b.bitcast(_unpack(b, codes, zeros(B64), 8, upper), H32), zero)
+            for codes, zero in ((x, zero_x), (y, zero_y))
+        )
+        low, high = b.mul(left, right), call(b, "llvm.x86.avx512.pmulh.w.512", H32, left, right)
+        found += [b.bitcast(_unpack(b, low, high, 16, half), W16) for half in (0, 1)]
+    return found
+
+
+def zero_of(b: Builder, zero_point: Value) -> Value:
+    """A zero point (int64) as `products` and `packed` take it."""
+    return halves_of(b, zero_point) if FORM.vnni else words_of(b, zero_point)
+
+
+def packed(b: Builder, values: Sequence[Value], zero_point: Value) -> Value:
+    """Rounded values, as `floats` and `products` spread them, to `CODES`."""
+    return codes64(b, values, zero_point) if FORM.vnni else codes16(b, values[0], zero_point)
+
+
 def zeros(kind: emit.Type) -> Value:
     """A vector of zeros."""
     return number(kind, [0] * kind.count)
 
 
 def in_order(b: Builder, values: Sequence[Value], zero_point: Value) -> Value:
-    """Rounded values to codes in the lanes' order: four vectors to 64 (zero_point from `halves_of`), or one to 16."""
+    """Rounded values in their order to codes: four vectors to 64 (zero_point from `halves_of`), or one to 16."""
     if len(values) == 1:
         return codes16(b, values[0], zero_point)
     words = b.bitcast(codes64(b, values, zero_point), W16)
@@ -96,6 +142,9 @@ def in_order(b: Builder, values: Sequence[Value], zero_point: Value) -> Value:
 def to_int(b: Builder, values: Value) -> Value:
     """Rne of 16 floats; what does not fit becomes the nearest bound, NaN the lowest."""
     low, high = emit.same(F16, -(2.0**30)), emit.same(F16, 2.0**30)
+    if FORM.vnni:  # too low or NaN: the instruction itself gives the lowest integer
+        values = b.select(b.fcmp_ordered("<", high, values), high, values)
+        return call(b, "llvm.lrint.v16i32.v16f32", W16, values)
     values = b.select(b.fcmp_ordered(">", values, low), values, low)
     values = b.select(b.fcmp_ordered("<", values, high), values, high)
     return call(b, "llvm.lrint.v16i32.v16f32", W16, values)

@@ -32,6 +32,7 @@ from zc.kernels import (
     packing,
     pools,
     tiles,
+    turning,
 )
 from zc.kernels.emit import Builder, Value, intrinsic, set_word, word_at
 
@@ -220,7 +221,9 @@ def source_digest(modules: Sequence[ModuleType]) -> str:
     return state.hexdigest()
 
 
-DIGEST = source_digest([amx, convolution, depthwise, elementwise, emit, fixed, lanes, movement, packing, pools, tiles])
+DIGEST = source_digest(
+    [amx, convolution, depthwise, elementwise, emit, fixed, lanes, movement, packing, pools, tiles, turning]
+)
 
 interpret = _interpreter(DIGEST, fixed_point=False)
 """interpret(table, first, last, threads, scratch, gates): run rows first..last of an int64[n, WIDTH] table.

@@ -108,7 +108,14 @@ def _multiply(
         "by_columns": int(pixels.count < 2 * rows * state.threads and columns > packing.BLOCK),
     }
     if tiles is not None:
-        state.emit(program.CONVOLVE_TILES, **operands, k64=packed.k4 // 16, line=tiles.line, chunk=tiles.chunk)
+        state.emit(
+            program.CONVOLVE_TILES,
+            **operands,
+            k64=packed.k4 // 16,
+            line=tiles.line,
+            by_rows=int(tiles.by_rows),
+            chunk=tiles.chunk,
+        )
     else:
         state.emit(program.CONVOLVE, **operands, k4=packed.k4, chunk=chunk_of(footprint), real=int(real))
 

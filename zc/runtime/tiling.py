@@ -1,8 +1,9 @@
 """Which products run in tile registers, and how their pixels are brought there."""
 
 from dataclasses import dataclass
+from math import inf
 
-from zc.kernels.amx import GATHERED_BYTES, GROUP, MOST_GROUPS
+from zc.kernels.amx import GATHERED_BYTES, GROUP, MOST_PIECES, PIECE
 from zc.kernels.cpu import FORM
 
 CACHE_BYTES = 192 * 1024
@@ -33,6 +34,7 @@ class Tiling:
     """Operands of `amx.convolve_tiles`."""
 
     line: int
+    by_rows: bool
     chunk: int
 
 
@@ -41,20 +43,25 @@ def tiling(pixels: Pixels, taps: int, k: int, footprint: int) -> Tiling | None:
 
     taps, k: of the packed weights; footprint: bytes of input that one pixel stands for.
     """
-    if not FORM.amx or pixels.count < GROUP // 2:
+    if not FORM.amx or pixels.count < PIECE:
         return None
-    line = _line(pixels)
-    if line:
-        return Tiling(line, min(max(CACHE_BYTES // (GROUP * footprint), 1), MOST_GROUPS))
-    gathered = GROUP * taps * -(-k // 64) * 64
-    if gathered > GATHERED_BYTES:
-        return None
-    return Tiling(0, min(GATHERED_BYTES // gathered, MOST_GROUPS))
-
-
-def _line(pixels: Pixels) -> int:
-    """Pixels from one row to the next if all lie at even distances, or next to all; else 0."""
     line = pixels.width if pixels.height == 1 else pixels.row // pixels.pixel
     even = pixels.height == 1 or (pixels.row % pixels.pixel == 0 and line >= pixels.width)
-    enough = (pixels.height - 1) * line + pixels.width >= GROUP
-    return line if even and enough and line <= WASTE * pixels.width else 0
+    in_image = _in_pieces((pixels.height - 1) * line + pixels.width) / pixels.height if even else inf
+    in_row = _in_pieces(pixels.width)
+    computed = min(in_image, in_row)
+    if computed <= WASTE * pixels.width:
+        by_rows = in_row < in_image
+        return Tiling(pixels.width if by_rows else line, by_rows, _chunk(CACHE_BYTES, footprint))
+    gathered = taps * -(-k // 64) * 64
+    return Tiling(0, False, _chunk(GATHERED_BYTES, gathered)) if GROUP * gathered <= GATHERED_BYTES else None
+
+
+def _in_pieces(count: int) -> float:
+    """So many pixels are computed where `count` lie at even distances."""
+    return -(-count // PIECE) * PIECE if count >= PIECE else inf
+
+
+def _chunk(room: int, footprint: int) -> int:
+    """Pieces in a chunk: an even number."""
+    return min(max(room // (GROUP * footprint), 1) * 2, MOST_PIECES)
