@@ -82,3 +82,44 @@ def test_verify_names_the_first_difference(
     assert "of 'b' (Add 'Add -> a') differ from onnxruntime's" in done.err
     lines = dict(line.split("  ", 1) for line in done.out.splitlines() if "  " in line)
     assert lines["steps"].strip().startswith("+1: ")
+
+
+def test_run_in_another_mode(zc: Callable[..., Any], model: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.npz"
+    assert zc("run", model, "--data", data, "-o", out, "--mode", "tflite-double").code == 0
+    x = np.load(data)["x"].astype(np.float64)
+    codes = np.clip(np.trunc(x / np.float32(0.1) + np.copysign(0.5, x)), -128, 127)  # halves away from zero
+    np.testing.assert_allclose(np.load(out)["y"], np.clip(2 * codes, -128, 127) * 0.1, rtol=1e-6)
+
+
+def test_modes_are_of_our_kernels(zc: Callable[..., Any], model: Path, data: Path) -> None:
+    done = zc("run", model, "--data", data, "--engine", "ort", "--mode", "tflite-single")
+    assert done.code == 2
+    assert "--strict and --mode are for the reference engine" in done.err
+
+
+def test_verify_against_litert(zc: Callable[..., Any], model: Path, data: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="no package ai-edge-litert (zc[tflite])")
+    done = zc("verify", model, "--data", data, "--mode", "tflite-double", "--json")
+    assert done.code == 0
+    verdict = json.loads(done.out)
+    assert (verdict["mode"], verdict["against"], verdict["differing"]) == ("tflite-double", "litert", 0)
+
+
+def test_verify_shows_how_far_modes_are_apart(zc: Callable[..., Any], tmp_path: Path) -> None:
+    from_text(QUANTISED.replace("float s = {0.1}", "float s = {0.5}")).save(tmp_path / "half.onnx")
+    np.savez(tmp_path / "x.npz", x=np.array([[0.25, -0.25, 0.75, 0.3]], np.float32))  # ties, but for the last
+    done = zc(
+        "verify",
+        tmp_path / "half.onnx",
+        "--data",
+        tmp_path / "x.npz",
+        "--mode",
+        "tflite-double",
+        "--against",
+        "ort",
+        "--json",
+    )
+    assert done.code == 1
+    first = json.loads(done.out)["first"]
+    assert (first["value"], first["steps"]) == ("q", {"-1": 1, "1": 1})

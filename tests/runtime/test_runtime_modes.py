@@ -228,7 +228,21 @@ def test_what_has_no_rule_is_named(qdq) -> None:
         Session(b.model(), mode="tflite-double")
 
 
-def test_float_islands_are_refused(qdq) -> None:
+def test_float_results_of_codes_are_allowed_and_named() -> None:
+    from zc.ir.model import from_text
+
+    session = Session(
+        from_text("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,4] x) => (float[N,4] y) <float s = {0.5}, int8 z = {0}> {
+            q = QuantizeLinear (x, s, z)  d = DequantizeLinear (q, s, z)  y = Softmax (d)
+        }"""),
+        mode="tflite-double",
+    )
+    assert [n.op for n in session.float_nodes] == ["Softmax"]
+    assert session.run(None, {"x": np.ones((2, 4), F32)})[0].shape == (2, 4)
+
+
+def test_islands_that_make_codes_are_refused(qdq) -> None:
     b = qdq(np.int8)
     b.input("x", [1, 5, 4], (0.1, 128))
     b.output(b.node("Softmax", ["x"], "y", axis=1), (0.1, 128))

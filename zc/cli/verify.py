@@ -1,21 +1,25 @@
-"""`zc verify`: compare our integer kernels with onnxruntime, value by value."""
+"""`zc verify`: compare our integer kernels with onnxruntime or LiteRT, value by value."""
 
 from typing import TYPE_CHECKING
 
 import click
 
-from zc.cli.options import data_options
+from zc.cli.options import data_options, mode_option
 
 if TYPE_CHECKING:
-    from zc.runtime.compare import Verdict
+    from zc.ir.model import Model
+    from zc.runtime.compare import Engine, Verdict
 
 
-@click.command(short_help="Compare a quantised model's codes with onnxruntime's.")
+@click.command(short_help="Compare a quantised model's codes with onnxruntime's or LiteRT's.")
 @click.argument("model", metavar="MODEL.onnx")
 @data_options("--data", what="Samples to run on; without them, synthetic ones")
 @click.option(
-    "--against", type=click.Choice(["ort"]), default="ort", show_default=True, help="onnxruntime's default level."
+    "--against",
+    type=click.Choice(["ort", "litert"]),
+    help="onnxruntime's default level (the default in mode ort), or LiteRT's reference kernels (in the others).",
 )
+@mode_option
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(min=1), help="Rows a run.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads of a run.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -24,12 +28,13 @@ def command(
     data: str | None,
     rows: str | None,
     prep: str | None,
-    against: str,
+    against: str | None,
+    mode: str,
     batch: int,
     threads: int,
     as_json: bool,
 ) -> None:
-    """Run a quantised model in our integer kernels and in onnxruntime, and compare every value that has codes.
+    """Run a quantised model in our integer kernels and in another engine, and compare every value that has codes.
 
     Exit 0 if all codes and outputs are equal, 1 if not. Then the first value that differs is shown with its node, by
     how many steps its codes differ, and how many of them lay exactly between two codes before rounding (ties).
@@ -38,6 +43,7 @@ def command(
     Examples:
       zc verify int8.onnx --data test.npz --prep imagenet --rows :64
       zc verify int8.onnx --against ort --json
+      zc verify int8.onnx --data test.npz --mode tflite-double
     """
     from dataclasses import asdict
 
@@ -50,13 +56,17 @@ def command(
 
     if data is None and (rows or prep):
         raise ZcError("--rows and --prep speak of samples, but --data DATA is not given")
+    against = against or ("ort" if mode == "ort" else "litert")
     loaded = load(model)
     samples = synthesize(loaded.inputs, batch) if data is None else load_data(loaded.inputs, data, rows, prep)
     for text in () if samples.synthetic else samples.notes:
         tables.note(text)
-    verdict = compare(loaded, samples.batches(batch), threads=threads)
+    engine = _litert if against == "litert" else None
+    verdict = compare(loaded, samples.batches(batch), threads=threads, mode=mode, engine=engine)
     if as_json:
-        tables.json_out({"model": model, "against": against, "samples": samples.origin, **asdict(verdict)})
+        tables.json_out(
+            {"model": model, "mode": mode, "against": against, "samples": samples.origin, **asdict(verdict)}
+        )
     else:
         _print(verdict, samples.origin)
     if verdict.first is not None:
@@ -64,8 +74,18 @@ def command(
         node = f"{first.op} '{first.node}'" if first.op else "the model"
         raise CheckFailed(
             f"{model}: {first.differing} of {first.total} elements of '{first.value}' ({node}) differ from "
-            "onnxruntime's"
+            + ("onnxruntime's" if against == "ort" else "LiteRT's")
         )
+
+
+def _litert(model: "Model") -> "Engine":
+    """The model's TFLite file in LiteRT's reference kernels."""
+    from zc.backends.tflite.emit import TfliteOptions, bundle, flatten
+    from zc.backends.tflite.legalise import legalise
+    from zc.backends.tflite.litert import LiteRtRunner
+
+    data = bundle({"serving_default": flatten(legalise(model), TfliteOptions())})
+    return LiteRtRunner(data, kernels="reference")
 
 
 def _print(verdict: "Verdict", origin: str) -> None:

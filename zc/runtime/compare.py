@@ -1,8 +1,9 @@
-"""Comparison with onnxruntime, value by value: where do the first codes differ, by how much, and were they ties?"""
+"""Comparison with another engine, value by value: where do the first codes differ, by how much, and were they ties?"""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -14,11 +15,18 @@ from zc.ir.shapes import infer_shapes
 from zc.kernels import rules
 from zc.runtime import shapes
 from zc.runtime.lower_weighted import halves
-from zc.runtime.ops import Binary, Convolution, GlobalAverage, Op, Product
+from zc.runtime.ops import Binary, Convolution, GlobalAverage, Island, Op, Product
 from zc.runtime.session import FloatNode, Session
 from zc.runtime.types import code_types
 
 Feeds = Mapping[str, Array]
+
+
+class Engine(Protocol):
+    """What runs a model on feeds."""
+
+    def run(self, feeds: Feeds, /) -> dict[str, Array]:
+        """All outputs by name."""
 
 
 @dataclass
@@ -51,13 +59,22 @@ class Verdict:
     float_nodes: tuple[FloatNode, ...] = ()
 
 
-def compare(model: Model, batches: Iterable[Feeds], *, threads: int = 1) -> Verdict:
-    """Run a quantised model in our kernels and in onnxruntime's default level, and compare every value that has codes.
+def compare(
+    model: Model,
+    batches: Iterable[Feeds],
+    *,
+    threads: int = 1,
+    mode: str = "ort",
+    engine: Callable[[Model], Engine] | None = None,
+) -> Verdict:
+    """Run a quantised model in our kernels and in another engine, and compare every value that has codes.
 
     Values are read out as codes, which changes neither side's arithmetic. It stops reading batches at a divergence.
+    mode: of our kernels (`modes.Mode`); engine: opens a model, onnxruntime's default level if None. With another one,
+    values that float nodes make are not compared.
     """
     open_model = model.copy()
-    inner = [name for op in Session(model).ops for name in op.outputs]
+    inner = [name for op in Session(model, mode=mode).ops for name in op.outputs]
     infer_shapes(open_model)
     types = code_types(open_model)
     tensors = open_model.graph.tensors()
@@ -65,24 +82,33 @@ def compare(model: Model, batches: Iterable[Feeds], *, threads: int = 1) -> Verd
     for name in inner:
         if name not in ends and types.get(name) in (np.uint8, np.int8):
             open_model.graph.outputs.append(tensors[name])
-    session = Session(open_model, threads=threads)
-    signed = any(kind == np.int8 for kind in types.values())
-    runner = Runner(open_model, threads=threads, config={"session.qdqisint8allowed": "1"} if signed else None)
+    session = Session(open_model, threads=threads, mode=mode)
+    if engine is None:
+        signed = any(kind == np.int8 for kind in types.values())
+        config = {"session.qdqisint8allowed": "1"} if signed else None
+        runner: Engine = Runner(open_model, threads=threads, config=config)
+    else:
+        runner = engine(open_model)
     makers = {name: op for op in session.ops for name in op.outputs}
-    order = [*dict.fromkeys(n for op in session.ops for n in op.outputs if n in runner.outputs)]
-    order += [n for n in runner.outputs if n not in order]
+    outputs = [o.name for o in session.outputs]
+    order = [*dict.fromkeys(n for op in session.ops for n in op.outputs if n in outputs)]
+    order += [n for n in outputs if n not in order]
+    if engine is not None:  # its float operators are not onnxruntime's, which run ours
+        order = [n for n in order if not isinstance(makers.get(n), Island)]
     verdict = Verdict(float_nodes=session.float_nodes, values=len(order))
     for feeds in batches:
         want = runner.run(feeds)
-        got = dict(zip((o.name for o in session.outputs), session.run(None, feeds), strict=True))
+        got = dict(zip(outputs, session.run(None, feeds), strict=True))
         verdict.rows += next((len(a) for a in feeds.values() if a.ndim), 1)
         for name in order:
             verdict.compared += want[name].size
             wrong = _differing(got[name], want[name])
             verdict.differing += int(wrong.sum()) if name in ends else 0
             if wrong.any() and verdict.first is None:
-                codes = {**{n: t.values for n, t in tensors.items() if isinstance(t, Constant)}, **want, **feeds}
-                verdict.first = _diverged(name, makers.get(name), got[name], want[name], wrong, codes)
+                verdict.first = _diverged(name, makers.get(name), got[name], want[name], wrong)
+                if mode == "ort":
+                    codes = {**{n: t.values for n, t in tensors.items() if isinstance(t, Constant)}, **want, **feeds}
+                    verdict.first.ties = _ties(makers.get(name), wrong, codes)
         if verdict.first is not None:
             break
     if verdict.rows == 0:
@@ -97,19 +123,18 @@ def _differing(got: Array, want: Array) -> Array:
     return np.asarray(different & ~((got != got) & (want != want)), bool)  # noqa: PLR0124
 
 
-def _diverged(
-    name: str, op: Op | None, got: Array, want: Array, wrong: Array, codes: Mapping[str, Array]
-) -> Divergence:
+def _diverged(name: str, op: Op | None, got: Array, want: Array, wrong: Array) -> Divergence:
     node = op.nodes[0] if op is not None else None
     found = Divergence(name, describe(node) if node else "", node.op if node else "", int(wrong.sum()), wrong.size)
     if want.dtype in (np.uint8, np.int8) and got.shape == want.shape:
         steps = got.astype(np.int64) - want.astype(np.int64)
         found.steps = {int(k): int(v) for k, v in sorted(Counter(steps[wrong].tolist()).items())}
-    reals = unrounded(op, codes) if op is not None and all(n in codes for n in op.inputs) else None
-    if reals is not None:
-        distance = np.abs(reals - np.floor(reals) - 0.5)
-        found.ties = int(((distance == 0) & wrong).sum())
     return found
+
+
+def _ties(op: Op | None, wrong: Array, codes: Mapping[str, Array]) -> int | None:
+    reals = unrounded(op, codes) if op is not None and all(n in codes for n in op.inputs) else None
+    return None if reals is None else int(((np.abs(reals - np.floor(reals) - 0.5) == 0) & wrong).sum())
 
 
 def unrounded(op: Op, values: Mapping[str, Array]) -> Array | None:

@@ -30,7 +30,7 @@ def rounding_of(mode: str) -> Rounding | None:
 
 
 def in_fixed_point(name: str, ops: tuple[Op, ...], rounding: Rounding) -> tuple[Op, ...]:
-    """The operations with TFLite's tables.
+    """The operations with TFLite's tables. Islands stay where they make no codes, as a Softmax of the results.
 
     Raises:
         ZcError: TFLite has no rule in integers for some; all are named.
@@ -38,7 +38,7 @@ def in_fixed_point(name: str, ops: tuple[Op, ...], rounding: Rounding) -> tuple[
     found: list[Op] = []
     refused: list[str] = []
     for op in ops:
-        if isinstance(op, Island):
+        if isinstance(op, Island) and any(_makes_codes(n) for n in op.nodes):
             real = [(n, why) for n, why in zip(op.nodes, op.reasons, strict=True) if n.op not in BORDERS]
             refused += [f"{n.op} '{describe(n)}' ({why})" for n, why in real or [(op.nodes[-1], op.reasons[-1])]]
             continue
@@ -53,6 +53,11 @@ def in_fixed_point(name: str, ops: tuple[Op, ...], rounding: Rounding) -> tuple[
             "quantise with --target tflite, or use mode ort"
         )
     return tuple(found)
+
+
+def _makes_codes(node: Node) -> bool:
+    """Does onnxruntime's rounding decide what a node of an island makes?"""
+    return node.op in ("QuantizeLinear", "DynamicQuantizeLinear") or "QLinear" in node.op or "Integer" in node.op
 
 
 class _NoRule(Exception):  # noqa: N818
