@@ -22,7 +22,7 @@ COMMANDS = {
     "sensitivity": "Rank layers by what quantising them costs.",
     "bench": "Measure the latency of models side by side.",
     "run": "Run a model on data and write the outputs.",
-    "verify": "Compare a quantised model's codes with onnxruntime's.",
+    "verify": "Compare a quantised model's codes with onnxruntime's or LiteRT's.",
     "replay": "Make a written model again and compare.",
 }
 
