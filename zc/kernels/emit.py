@@ -181,18 +181,20 @@ def store_first(b: Builder, value: Value, address: Value, count: Value | None) -
             loop(b, count, [], copy)
 
 
-def load_first(b: Builder, address: Value, kind: Type, count: Value | None) -> Value:
-    """Read the first `count` lanes of a vector (all if None) without touching what is behind; others are undefined."""
+def load_first(b: Builder, address: Value, kind: Type, count: Value | None, rest: Value | None = None) -> Value:
+    """Read the first `count` lanes of a vector (all if None) without touching what is behind; others: of `rest`."""
     if count is None:
         return load(b, address, kind)
     lanes, element = kind.count, kind.element
     pointer = b.inttoptr(address, kind.as_pointer())
     if FORM.vnni:
         name = f"llvm.masked.load.v{lanes}{'f32' if element == F32 else f'i{element.width}'}.p0"
-        mask, rest = lanes_below(b, count, lanes), number(kind, ir.Undefined)
+        mask = lanes_below(b, count, lanes)
         function = _declared(b.module, ir.FunctionType(kind, [pointer.type, I32, mask.type, kind]), name)
-        return b.call(function, [pointer, number(I32, 1), mask, rest])
+        return b.call(function, [pointer, number(I32, 1), mask, number(kind, ir.Undefined) if rest is None else rest])
     spill = spilled(b, kind)
+    if rest is not None:
+        b.store(rest, spill)
     with b.if_else(b.icmp_signed(">=", count, i64(lanes))) as (whole, part):
         with whole:
             b.store(b.load(pointer, align=1), spill)

@@ -12,18 +12,22 @@ from zc.kernels.emit import (
     F16,
     F32,
     I32,
+    I64,
     W16,
     Builder,
     Value,
     byte_at,
     float_at,
     float_of,
+    i64,
     load,
     loop,
     offset,
     round_even,
+    scaled,
     set_byte,
     splat,
+    vector,
 )
 
 WIDE = 64 if FORM.vnni else 16
@@ -33,7 +37,7 @@ WIDE = 64 if FORM.vnni else 16
 def _largest(b: Builder, *args: Value) -> None:
     """(x, rows, x_row, columns, x_pixel, y, channels): the maximum over a window, one block of channels."""
     x, rows, x_row, columns, x_pixel, y, channels = args
-    kind = emit.vector(emit.I8, WIDE)
+    kind = vector(emit.I8, WIDE)
 
     def row(i: Value, best: Sequence[Value]) -> list[Value]:
         start = offset(b, x, b.mul(i, x_row))
@@ -89,6 +93,39 @@ def _global(b: Builder, *args: Value) -> None:
     emit.store_first(b, lanes.codes16(b, values, lanes.words_of(b, zero_y)), y, channels)
 
 
+def _sum(b: Builder, *args: Value) -> None:
+    """(x, count, y): the sum of contiguous codes, as int32."""
+    x, count, y = args
+    kind = vector(I64, 8) if FORM.vnni else W16
+
+    def plus(total: Value, codes: Value) -> Value:
+        if FORM.vnni:
+            codes = emit.call(b, "llvm.x86.avx512.psad.bw.512", kind, codes, lanes.zeros(lanes.CODES))
+        else:
+            codes = b.zext(codes, kind)
+        return b.add(total, codes)
+
+    def some(i: Value, total: Sequence[Value]) -> list[Value]:
+        return [plus(total[0], load(b, offset(b, x, scaled(b, i, lanes.CODES.count)), lanes.CODES))]
+
+    whole = b.sdiv(count, i64(lanes.CODES.count))
+    (total,) = loop(b, whole, [lanes.zeros(kind)], some)
+    at = scaled(b, whole, lanes.CODES.count)
+    left = emit.load_first(b, offset(b, x, at), lanes.CODES, b.sub(count, at), lanes.zeros(lanes.CODES))
+    name = f"llvm.vector.reduce.add.v{kind.count}i{kind.element.width}"
+    found = emit.call(b, name, kind.element, plus(total, left))
+    emit.store(b, b.trunc(found, I32) if FORM.vnni else found, y)
+
+
+def _means(b: Builder, *args: Value) -> None:
+    """(sums, start, scale, zero_y, y, channels): 16 sums of int32, plus `start`, to codes."""
+    sums, start, scale, zero_y, y, channels = args
+    total = b.add(load(b, sums, W16), lanes.words_of(b, start))
+    values = lanes.rounded(b, total, _real(b, scale))
+    emit.store_first(b, lanes.codes16(b, values, lanes.words_of(b, zero_y)), y, channels)
+
+
+SUM, MEANS = emit.kernel(_sum, 3), emit.kernel(_means, 6)
 LARGEST, AVERAGE, GLOBAL = emit.kernel(_largest, 7), emit.kernel(_average, 13), emit.kernel(_global, 10)
 
 
@@ -145,6 +182,21 @@ def global_average(  # type: ignore[no-untyped-def]
             x + image * x_image + c, x_height, x_row, x_width, x_pixel, y + image * y_image + c, channels - c,
             start, scale, zero_y,
         )  # fmt: skip
+
+
+@njit(nogil=True)
+def average_planes(  # type: ignore[no-untyped-def]
+    thread, threads, scratch, x, x_image, x_plane, y, y_image, images, channels, count, start, scale, zero_y
+):
+    """`global_average` of planes: the `count` pixels of a channel are contiguous."""
+    vectors = (channels + 15) // 16
+    first, last = share(images * vectors, 1, thread, threads)
+    for one in range(first, last):
+        image, k = divmod(one, vectors)
+        c = 16 * k
+        for i in range(min(16, channels - c)):
+            SUM(x + image * x_image + (c + i) * x_plane, count, scratch + 4 * i)
+        MEANS(scratch, start, scale, zero_y, y + image * y_image + c, channels - c)
 
 
 @njit(nogil=True)

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import njit, types
+from numba import njit
 from numba.np.unsafe.ndarray import to_fixed_tuple as numba_to_fixed_tuple
 
 from zc.kernels import (
@@ -28,19 +27,22 @@ from zc.kernels import (
     emit,
     fixed,
     lanes,
+    meeting,
     movement,
     packing,
     pools,
     tiles,
     turning,
 )
-from zc.kernels.emit import Builder, Value, intrinsic, set_word, word_at
+from zc.kernels.emit import set_word, word_at
+from zc.kernels.meeting import arrive, give_way, watch
 
 to_fixed_tuple: Any = numba_to_fixed_tuple
 
 CONVOLVE, DEPTHWISE, DEPTHWISE3, ADD, MULTIPLY, LOOK_UP, QUANTIZE, DEQUANTIZE = range(8)
 MOVE, FILL, SURROUND, CHOOSE_PIXELS, POOL, GLOBAL_AVERAGE, SOFTMAX, CONVOLVE_TILES = range(8, 16)
 FIXED_CONVOLVE, FIXED_ADD, FIXED_MULTIPLY, FIXED_QUANTIZE, FIXED_AVERAGE, FIXED_MEAN, FIXED_SOFTMAX = range(16, 23)
+AVERAGE_PLANES = 23
 
 KERNELS: dict[int, Any] = {
     CONVOLVE: convolution.convolve,
@@ -66,6 +68,7 @@ KERNELS: dict[int, Any] = {
     FIXED_AVERAGE: fixed.average,
     FIXED_MEAN: fixed.mean,
     FIXED_SOFTMAX: fixed.softmax,
+    AVERAGE_PLANES: pools.average_planes,
 }
 
 OPERANDS: dict[int, tuple[str, ...]] = {
@@ -96,45 +99,11 @@ def bits(value: float | np.floating[Any]) -> int:
     return int(np.float32(value).view(np.int32))
 
 
-@intrinsic
-def arrive(_: Any, gate: Any) -> Any:
-    """Add one to the counter at an address; its old value."""
-
-    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
-        return b.atomic_rmw("add", b.inttoptr(args[0], emit.I64.as_pointer()), emit.i64(1), "seq_cst")
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def arrived(_: Any, gate: Any) -> Any:
-    """The counter at an address."""
-
-    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
-        return b.load_atomic(b.inttoptr(args[0], emit.I64.as_pointer()), "seq_cst", 8, typ=emit.I64)
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def give_way(_: Any, spins: Any) -> Any:
-    """Let another thread of this processor run, once many turns were waited in vain."""
-
-    def codegen(context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
-        with b.if_then(b.icmp_signed(">", args[0], emit.i64(PATIENCE))):
-            emit.call(b, "sched_yield", ir.IntType(32))
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
-
-
-PATIENCE = 4000
-"""Turns of a waiting thread before it gives way: some microseconds, less than a switch of threads costs."""
-
 (
     N_CONVOLVE, N_DEPTHWISE, N_DEPTHWISE3, N_ADD, N_MULTIPLY, N_LOOK_UP, N_QUANTIZE, N_DEQUANTIZE,
     N_MOVE, N_FILL, N_SURROUND, N_CHOOSE, N_POOL, N_GLOBAL, N_SOFTMAX, N_TILES,
     N_FIXED_CONVOLVE, N_FIXED_ADD, N_FIXED_MULTIPLY, N_FIXED_QUANTIZE, N_FIXED_AVERAGE, N_FIXED_MEAN, N_FIXED_SOFTMAX,
+    N_AVERAGE_PLANES,
 ) = SIZES  # fmt: skip
 
 
@@ -186,6 +155,8 @@ def _interpreter(version: str, fixed_point: bool) -> Any:
                     pools.softmax(part, parts, scratch, *to_fixed_tuple(p, N_SOFTMAX))
                 elif kind == CONVOLVE_TILES:
                     amx.convolve_tiles(part, parts, scratch, *to_fixed_tuple(p, N_TILES))
+                elif kind == AVERAGE_PLANES:
+                    pools.average_planes(part, parts, scratch, *to_fixed_tuple(p, N_AVERAGE_PLANES))
                 elif fixed_point:
                     if kind == FIXED_CONVOLVE:
                         fixed.convolve(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_CONVOLVE))
@@ -206,7 +177,7 @@ def _interpreter(version: str, fixed_point: bool) -> Any:
                 else:
                     arrive(done)
             spins = 0
-            while threads > 1 and arrived(done) < parts:
+            while threads > 1 and watch(done) < parts:
                 spins += 1
                 give_way(spins)
 
@@ -222,7 +193,7 @@ def source_digest(modules: Sequence[ModuleType]) -> str:
 
 
 DIGEST = source_digest(
-    [amx, convolution, depthwise, elementwise, emit, fixed, lanes, movement, packing, pools, tiles, turning]
+    [amx, convolution, depthwise, elementwise, emit, fixed, lanes, meeting, movement, packing, pools, tiles, turning]
 )
 
 interpret = _interpreter(DIGEST, fixed_point=False)

@@ -57,6 +57,10 @@ class Lowering:
     """Values that are written straight into a Concat's place."""
     images: set[str] = field(default_factory=set)
     """Values that lie channels last, as convolutions and pools want them."""
+    lean: frozenset[str] = frozenset()
+    """Values that may lie outside the arena in C order: whoever reads them touches no byte behind them."""
+    results: frozenset[str] = frozenset()
+    """Outputs of the model."""
     current: Op | None = None
 
     # ---- steps
@@ -104,6 +108,9 @@ class Lowering:
                 return view
         if image is None:
             image = len(shape) in (3, 4) and name in self.images
+        if name in self.results and name in self.lean and not image:
+            self.views[name] = self._outside(name, shape)
+            return self.views[name]
         halo, zero = self.halos.get(name, (NO_HALO, 0)) if image else (NO_HALO, 0)
         view = self.allocate(shape, image, halo, zero)
         self.views[name] = view
@@ -229,10 +236,16 @@ class Lowering:
             self.shapes[name] = shape
         return self.outside[name]
 
+    def _outside(self, name: str, shape: Shape) -> View:
+        return View(self.external(name, shape, 1), 0, shape, dense(shape))
+
     def take_in(self, name: str) -> None:
         """Bring codes from outside into the arena."""
         shape = self.shapes[name]
-        source = View(self.external(name, shape, 1), 0, shape, dense(shape))
+        source = self._outside(name, shape)
+        if name in self.lean:
+            self.views[name] = source
+            return
         self.move(source, self.fresh(name, shape), flip=128 if name in self.signed else 0)
 
     def put_out(self, name: str) -> None:
@@ -240,8 +253,7 @@ class Lowering:
         if name in self.outside:
             return
         view = self.codes(name)
-        target = View(self.external(name, view.shape, 1), 0, view.shape, dense(view.shape))
-        self.move(view, target, flip=128 if name in self.signed else 0)
+        self.move(view, self._outside(name, view.shape), flip=128 if name in self.signed else 0)
 
     def where(self) -> str:
         """For messages: the model and the node."""

@@ -68,21 +68,28 @@ def _(op: Quantize, state: Lowering) -> None:
     shape = state.shapes[op.inputs[0]]
     source = View(state.external(op.inputs[0], shape, 4), 0, shape, dense(shape, 4))
     y = state.fresh(op.output, shape)
-    for walk in walks(shape, [y.strides, source.strides], 3):
+    target = y if y.in_order else state.allocate(shape, image=False)  # planes become pixels in a step of their own
+    for walk in walks(shape, [target.strides, source.strides], 3):
         state.emit(
             program.QUANTIZE,
             **walked("x", walk, 1, source),
-            **walked("y", walk, 0, y),
+            **walked("y", walk, 0, target),
             **sized(walk),
             y_step=walk.inner[0],
             scale=bits(op.y.scale),
             zero_point=op.y.zero,
         )
+    if target is not y:
+        state.move(target, y)
 
 
 @lower.register
 def _(op: Dequantize, state: Lowering) -> None:
     x = state.codes(op.inputs[0])
+    if not x.in_order:
+        planes = state.allocate(x.shape, image=False)
+        state.move(x, planes)
+        x = planes
     target = View(state.external(op.output, x.shape, 4), 0, x.shape, dense(x.shape, 4))
     for walk in walks(x.shape, [x.strides, target.strides], 3):
         state.emit(
@@ -185,7 +192,19 @@ def _(op: Pool, state: Lowering) -> None:
 
 @lower.register
 def _(op: GlobalAverage, state: Lowering) -> None:
-    _global(state, state.image(op.inputs[0]), state.fresh(op.output, state.shapes[op.output], image=True), op)
+    x, shape = state.codes(op.inputs[0]), state.shapes[op.output]
+    if x.planes is None or (x.image is not None and x.buffer.planned):
+        _global(state, state.image(op.inputs[0]), state.fresh(op.output, shape, image=True), op)
+        return
+    y = state.fresh(op.output, shape, image=False)
+    assert y.image is not None
+    (n, c, count), (x_image, x_plane) = x.planes
+    state.emit(
+        program.AVERAGE_PLANES,
+        x=x.place, x_image=x_image, x_plane=x_plane, y=y.place, y_image=y.image[1][0], images=n, channels=c,
+        count=count, start=-count * op.x.zero, scale=bits(rules.average_scale(op.x.scale, op.y.scale, count)),
+        zero_y=op.y.zero,
+    )  # fmt: skip
 
 
 def _global(state: Lowering, x: View, y: View, op: GlobalAverage) -> None:

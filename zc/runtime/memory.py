@@ -74,6 +74,21 @@ class View:
         image, _, row, pixel = (*self.strides[:2], 0, self.strides[2]) if flat else self.strides
         return (n, c, h, w), (image, row, pixel)
 
+    @property
+    def planes(self) -> tuple[tuple[int, int, int], tuple[int, int]] | None:
+        """((n, c, h * w), byte strides of image and plane), if the pixels of a channel lie side by side."""
+        if len(self.shape) not in (3, 4):
+            return None
+        (n, c, *size), (image, plane, *steps) = self.shape, self.strides
+        count = int(np.prod(size))
+        whole = all(n == 1 or s == d for n, s, d in zip(size, steps, dense(size), strict=True))
+        return ((n, c, count), (image, plane)) if whole else None
+
+    @property
+    def in_order(self) -> bool:
+        """Do the elements of the innermost axis lie side by side?"""
+        return next((s == 1 for n, s in zip(self.shape[::-1], self.strides[::-1], strict=True) if n != 1), True)
+
     def reshaped(self, shape: Sequence[int]) -> "View | None":
         """The same codes in another shape, or None if they would have to move."""
         old = [(n, s) for n, s in zip(self.shape, self.strides, strict=True) if n != 1]

@@ -1,7 +1,6 @@
 """A plan: the table that the interpreter runs, its memory, and the islands between. For one set of input shapes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +12,7 @@ from zc.kernels import program
 from zc.kernels.fixedpoint import Rounding
 from zc.runtime import lower_fixed, lower_rest
 from zc.runtime import shapes as sizing
+from zc.runtime.crew import Crew
 from zc.runtime.islands import IslandRunner
 from zc.runtime.lower import Lowering, Shape, Step, wanted_halos
 from zc.runtime.memory import ALIGNMENT, SPARE, Arena, Buffer, Place, aligned, arrange
@@ -20,6 +20,7 @@ from zc.runtime.ops import (
     Binary,
     Concatenate,
     Convolution,
+    Dequantize,
     GlobalAverage,
     Island,
     LookUp,
@@ -51,7 +52,7 @@ class Setting:
     rounding: Rounding | None = None
     """How results are rounded in fixed point; None: in float, as onnxruntime does."""
     packed: dict[tuple[int, ...], object] = field(default_factory=dict)
-    pool: ThreadPoolExecutor | None = None
+    crew: Crew | None = None
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Plan:
             setting.name, setting.threads, setting.constants, setting.signed, setting.packed, setting.rounding
         )
         state.halos, state.homes, state.images = wanted_halos(setting.ops), _homes(setting), _images(setting.ops)
+        state.results, state.lean = frozenset(setting.outputs), _lean(setting, state)
         self._size(state, inputs)
         self._lower(state, inputs)
         self.outside, self.shapes = state.outside, state.shapes
@@ -167,7 +169,9 @@ class Plan:
             for at in range(part.first, part.last):
                 self.table[at] = self._row(at, steps[at], start, self.patches[index])
         self.scratch = [np.zeros(program.SCRATCH_BYTES + ALIGNMENT, np.uint8) for _ in range(self.setting.threads)]
+        self.spaces = [aligned(scratch) for scratch in self.scratch]
         self.gates = np.zeros((max(len(steps), 1), 2), np.int64)
+        self.gate = self.gates.ctypes.data
 
     def _row(self, at: int, step: Step, start: int, patches: list[Patch]) -> list[int]:
         operands: dict[str, int] = {}
@@ -205,15 +209,13 @@ class Plan:
         return values
 
     def _interpret(self, first: int, last: int) -> None:
-        threads, gates = self.setting.threads, self.gates.ctypes.data
         self.gates[first:last] = 0
         run: Callable[..., None] = program.interpret if self.setting.rounding is None else program.interpret_fixed
-        args = [(self.table, first, last, threads, aligned(scratch), gates) for scratch in self.scratch]
-        others = [self.setting.pool.submit(run, *a) for a in args[1:]] if self.setting.pool else []
-        run(*args[0])
-        for other in others:
-            if not other.cancel():  # what has not begun by now has nothing left to do
-                other.result()
+        threads, crew, gates = self.setting.threads, self.setting.crew, self.gate
+        if crew is None:
+            run(self.table, first, last, threads, self.spaces[0], gates)
+        else:
+            crew.run(run, [(self.table, first, last, threads, space, gates) for space in self.spaces])
 
 
 def parts_of(step: Step, threads: int) -> int:
@@ -233,7 +235,7 @@ def parts_of(step: Step, threads: int) -> int:
 
 WORK = (
     *("images", "height", "width", "channels", "columns", "groups", "rows", "length", "n0", "n1", "n2", "n3"),
-    *("kernel_h", "kernel_w"),
+    *("kernel_h", "kernel_w", "count"),
 )
 """Operands that the work grows with."""
 
@@ -256,14 +258,23 @@ def _homes(setting: Setting) -> dict[str, tuple[Concatenate, int]]:
     }
 
 
+def _lean(setting: Setting, state: Lowering) -> frozenset[str]:
+    """Values as they come and go, in C order, whose readers touch no byte behind them."""
+    if setting.rounding is not None:
+        return frozenset()
+    names = {n for op in setting.ops for n in (*op.inputs, *op.outputs)}
+    wide = {
+        n
+        for op in setting.ops
+        if not isinstance(op, (Binary, LookUp, GlobalAverage, Dequantize, Concatenate, Island))
+        for n in op.inputs
+    }
+    return frozenset(names - wide - state.images - setting.signed - state.homes.keys() - setting.constants.keys())
+
+
 def _images(ops: Sequence[Op]) -> set[str]:
     """Values that convolutions and pools read or make, and what goes along with them through other operators."""
-    found = {
-        n
-        for op in ops
-        if isinstance(op, (Convolution, Pool, GlobalAverage, Resize))
-        for n in (op.inputs[0], *((op.output,) if not isinstance(op, GlobalAverage) else ()))
-    }
+    found = {n for op in ops if isinstance(op, (Convolution, Pool, Resize)) for n in (op.inputs[0], op.output)}
     while True:
         more = {
             n

@@ -3,7 +3,6 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from zc.ir.graph import Array, Constant, describe
 from zc.ir.model import Model, load
 from zc.ir.shapes import infer_shapes
 from zc.ir.spec import TensorSpec
+from zc.runtime.crew import Crew
 from zc.runtime.islands import IslandRunner, cut_out
 from zc.runtime.modes import in_fixed_point, rounding_of
 from zc.runtime.plan import Plan, Setting
@@ -92,7 +92,7 @@ class Session:
             outputs=tuple(o.name for o in self.outputs),
             islands=islands,
             rounding=rounding,
-            pool=ThreadPoolExecutor(threads - 1) if threads > 1 else None,
+            crew=Crew(threads - 1) if threads > 1 else None,
         )
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._lock = threading.Lock()
