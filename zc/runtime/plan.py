@@ -159,6 +159,9 @@ class Plan:
                     buffers[id(operand.buffer)] = operand.buffer
                     operand.buffer.use(at)
         self.steps = steps
+        self.threads = self.setting.threads
+        if sum(work for step in steps if (work := work_of(step)) >= LEAST_WORK) < LEAST_SHARED:
+            self.threads = 1
         self.arena: Arena = arrange(buffers.values(), len(steps))
         self.memory = np.zeros(self.arena.size + SPARE + ALIGNMENT, np.uint8)
         start = aligned(self.memory)
@@ -168,7 +171,7 @@ class Plan:
         for index, part in enumerate(self.stages):
             for at in range(part.first, part.last):
                 self.table[at] = self._row(at, steps[at], start, self.patches[index])
-        self.scratch = [np.zeros(program.SCRATCH_BYTES + ALIGNMENT, np.uint8) for _ in range(self.setting.threads)]
+        self.scratch = [np.zeros(program.SCRATCH_BYTES + ALIGNMENT, np.uint8) for _ in range(self.threads)]
         self.spaces = [aligned(scratch) for scratch in self.scratch]
         self.gates = np.zeros((max(len(steps), 1), 2), np.int64)
         self.gate = self.gates.ctypes.data
@@ -188,7 +191,7 @@ class Plan:
             else:
                 operands[name] = 0
                 patches.append(Patch(at, column, buffer.name, operand.byte))
-        return program.row(step.operation, parts_of(step, self.setting.threads), **operands)
+        return program.row(step.operation, parts_of(step, self.threads), **operands)
 
     # ---- running it
 
@@ -211,17 +214,22 @@ class Plan:
     def _interpret(self, first: int, last: int) -> None:
         self.gates[first:last] = 0
         run: Callable[..., None] = program.interpret if self.setting.rounding is None else program.interpret_fixed
-        threads, crew, gates = self.setting.threads, self.setting.crew, self.gate
-        if crew is None:
-            run(self.table, first, last, threads, self.spaces[0], gates)
+        arguments = [(self.table, first, last, self.threads, space, self.gate) for space in self.spaces]
+        if self.threads == 1 or self.setting.crew is None:
+            run(*arguments[0])
         else:
-            crew.run(run, [(self.table, first, last, threads, space, gates) for space in self.spaces])
+            self.setting.crew.run(run, arguments)
 
 
 def parts_of(step: Step, threads: int) -> int:
     """In how many parts threads share the work of a step: one where handing over would cost more than the work."""
-    if threads == 1 or step.operation == program.SURROUND:
-        return 1
+    return 2 * threads if threads > 1 and work_of(step) >= LEAST_WORK else 1
+
+
+def work_of(step: Step) -> int:
+    """What a step costs, in bytes that a kernel handles one after another; 0 for what is done by one thread."""
+    if step.operation == program.SURROUND:
+        return 0
     sizes = {name: value for name, value in step.operands.items() if isinstance(value, int | np.integer)}
     work = 1
     for name in WORK:
@@ -230,7 +238,7 @@ def parts_of(step: Step, threads: int) -> int:
         work = work * int(sizes["taps"]) * int(sizes["k4"]) // 16
     if step.operation == program.CONVOLVE_TILES:
         work = work * int(sizes["taps"]) * int(sizes["k64"]) // 4
-    return 1 if work < LEAST_WORK else 2 * threads
+    return work
 
 
 WORK = (
@@ -241,6 +249,9 @@ WORK = (
 
 LEAST_WORK = 8192
 """About as many bytes as a kernel handles while another thread takes notice: a microsecond."""
+
+LEAST_SHARED = 1 << 17
+"""Of all steps that are worth sharing, for others to be called at all: some ten microseconds."""
 
 
 def _homes(setting: Setting) -> dict[str, tuple[Concatenate, int]]:

@@ -96,6 +96,7 @@ class Session:
         )
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._lock = threading.Lock()
+        self._fitting: set[tuple[str, np.dtype[Any], tuple[int, ...]]] = set()
 
     def _refuse(self) -> None:
         shown = "; ".join(f"{n.op} '{n.node}': {n.reason}" for n in self.float_nodes[:5])
@@ -111,13 +112,12 @@ class Session:
         Raises:
             ZcError: a name, shape or element type that the model does not have.
         """
-        names = [o.name for o in self.outputs] if output_names is None else list(output_names)
-        known = [o.name for o in self.outputs]
+        known = self._setting.outputs
+        names = known if output_names is None else list(output_names)
         for name in names:
             if name not in known:
-                raise ZcError(f"{self.name}: no output '{name}'{nearest(name, known)}; it has {', '.join(known)}")
-        arrays = self._checked(feeds)
-        values = self.values(arrays)
+                raise ZcError(f"{self.name}: no output '{name}'{nearest(name, list(known))}; it has {', '.join(known)}")
+        values = self.values(self._checked(feeds))
         return [values[name] for name in names]
 
     def values(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -140,7 +140,17 @@ class Session:
         """Those in store, the last used last."""
         return tuple(self._plans.values())
 
-    def _checked(self, feeds: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    def _checked(self, feeds: Mapping[str, npt.ArrayLike]) -> Mapping[str, Array]:
+        """The feeds as arrays that fit the model. What was checked before, by its types and shapes, is not again."""
+        arrays = {name: array for name, array in feeds.items() if isinstance(array, np.ndarray)}
+        kinds = {(name, array.dtype, array.shape) for name, array in arrays.items()}
+        if len(arrays) == len(feeds) and kinds == self._fitting:
+            return arrays
+        checked = self._fitted(feeds)
+        self._fitting = {(name, array.dtype, array.shape) for name, array in checked.items()}
+        return checked
+
+    def _fitted(self, feeds: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
         known = [i.name for i in self.inputs]
         for name in feeds:
             if name not in known:
