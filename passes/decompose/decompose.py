@@ -1,48 +1,26 @@
 """The decompose pass: layers of low rank become smaller layers in a row."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from zc.errors import ZcError
-from zc.ir.edit import Editor, Names, sort_nodes, sweep
-from zc.ir.graph import Array, describe
+from zc.ir.graph import describe
 from zc.ir.model import Model
-from zc.ir.shapes import infer_shapes, static_shape
+from zc.ir.shapes import static_shape
 from zc.measure.bind import bind
 from zc.measure.cost import count
-from zc.passes.decompose.factors import Factors, candidates, product_of
-from zc.passes.decompose.write import microseconds, write
-from zc.passes.layers.chosen import Moments, Outcome, choose_layers, forget, moments_of, plain_moments
+from zc.passes.decompose.factors import candidates
+from zc.passes.decompose.goals import Choice, loss_for_macs, loss_for_time, replaced
+from zc.passes.decompose.write import microseconds
+from zc.passes.layers.chosen import Moments, Outcome, choose_layers, moments_of, plain_moments
 from zc.passes.layers.layers import Layer
+from zc.passes.prune.speed.latency import read_latency
 from zc.pipeline.base import Context, Pass, PassResult
 from zc.pipeline.registry import register
 
 FORMS = ("rank", "tucker", "separable")
 ENERGY = 0.95
-TOLERANCE = 0.02
-
-
-@dataclass(frozen=True, eq=False)
-class _Choice:
-    """A layer and its forms, the least loss first among those that pay."""
-
-    layer: Layer
-    moments: Moments
-    forms: Sequence[Factors]
-    macs: int
-    """Multiply-accumulates of the layer as it is; 0 where they are not known."""
-
-    def best(self, loss: float) -> Factors | None:
-        """The smallest form that loses no more than that."""
-        return min((f for f in self.forms if f.loss <= loss), key=lambda f: (f.work, f.loss), default=None)
-
-    def left(self, form: Factors | None) -> float:
-        """Multiply-accumulates in that form."""
-        return self.macs * (1.0 if form is None else form.work / self.layer.weight.size)
 
 
 @register
@@ -67,6 +45,10 @@ class Decompose(Pass):
     """Part of the variance of each layer's outputs to keep, 0 < energy < 1; 0.95 where no goal is stated."""
     macs: float | None = None
     """Share of the multiply-accumulates of the model to leave, reached within 2 %; every layer keeps alike then."""
+    latency: float | str | None = None
+    """Share of the time of a run to leave (0.8), or milliseconds (5ms), measured here; every layer keeps alike then."""
+    best_effort: bool = False
+    """Where a goal cannot be reached, go as far as it gets."""
     forms: tuple[str, ...] = FORMS
     """The forms that a layer may take: rank, tucker and separable, separated by +."""
     if_faster: bool = True
@@ -81,8 +63,11 @@ class Decompose(Pass):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise ZcError(f"{name} is {value:g}; it must be above 0 and below 1")
-        if self.energy is not None and self.macs is not None:
-            raise ZcError("energy and macs are two goals; state one")
+        if self.latency is not None:
+            read_latency(self.latency)
+        given = [name for name in ("energy", "macs", "latency") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ZcError(f"{given[0]} and {given[1]} are two goals; state one")
         unknown = [form for form in self.forms if form not in FORMS]
         if unknown or not self.forms:
             raise ZcError(f"forms has {unknown[0] if unknown else 'nothing'}; it must be of {', '.join(FORMS)}")
@@ -100,29 +85,17 @@ class Decompose(Pass):
             self._choice(one, seen.get(id(one.node)), macs.get(describe(one.node), 0), shapes, ctx, result)
             for one in ctx.track(layers, "decompose", len(layers))
         ]
-        loss = 1 - (ENERGY if self.energy is None else self.energy)
-        if self.macs is not None:
-            loss = self._loss_for(self.macs, choices, before.macs)
-        editor, names = Editor(model.graph, Names(model.graph)), Names(model.graph)
-        taken: Counter[str] = Counter()
+        loss = self._loss(model, choices, before.macs, ctx, result)
         for choice in choices:
-            form = choice.best(loss)
-            if form is not None:
-                write(choice.layer, form, _moved(choice, form), editor, names)
-                taken[form.form] += 1
-            elif choice.forms:
+            if choice.forms and choice.best(loss) is None:
                 least = min(choice.forms, key=lambda f: f.loss)
                 result.declined(
                     describe(choice.layer.node), f"keeps at most {1 - least.loss:.3f} of its variance in fewer weights"
                 )
+        taken = replaced(model, choices, loss)
         if not taken:
             result.declined(model.name, "no layer was replaced: none is of low rank within the limits")
             return result
-        editor.finish()
-        sort_nodes(model.graph)
-        sweep(model.graph)
-        forget(model, [choice.layer.weight for choice in choices])
-        infer_shapes(model, stale=True)
         after = count(model)
         result.changed = True
         result.stats.update(
@@ -137,6 +110,25 @@ class Decompose(Pass):
         outcome.tell(model, result)
         return result
 
+    def _loss(
+        self, model: Model, choices: Sequence[Choice], macs: int | None, ctx: Context, result: PassResult
+    ) -> float:
+        """The part of its variance that each layer may lose."""
+        if self.macs is not None:
+            found = loss_for_macs(self.macs, choices, macs)
+        elif self.latency is not None:
+            found = loss_for_time(read_latency(self.latency), model, choices, ctx)
+        else:
+            return 1 - (ENERGY if self.energy is None else self.energy)
+        if found.short is not None:
+            if not self.best_effort:
+                raise ZcError(
+                    f"{found.short}; state a goal within reach, or go as far as it gets with best_effort=true"
+                )
+            result.warn("latency" if self.macs is None else "macs", f"{found.short}, which is as far as it gets")
+        result.stats.update(found.stats)
+        return found.loss
+
     def _choice(
         self,
         layer: Layer,
@@ -145,54 +137,27 @@ class Decompose(Pass):
         shapes: dict[str, tuple[int, ...]],
         ctx: Context,
         result: PassResult,
-    ) -> _Choice:
+    ) -> Choice:
         """The forms of a layer that pay; says why where there are none."""
         moments = moments or plain_moments(layer)
         if layer.groups != 1:
             result.declined(describe(layer.node), "its channels are grouped: there is no rank to lower")
-            return _Choice(layer, moments, (), macs)
+            return Choice(layer, moments, (), macs)
+        us: dict[int, float] = {}
         forms = [one for one in candidates(layer, moments) if one.form in self.forms]
         costs = ctx.target.costs if self.if_faster else None
         now = None if costs is None else microseconds(layer, None, costs, shapes)
         if costs is not None and now is not None and forms:
             timed = [(one, microseconds(layer, one, costs, shapes)) for one in forms]
-            forms = [one for one, us in timed if us is None or us < now]
+            forms = [one for one, its in timed if its is None or its < now]
+            us = {id(one): its for one, its in timed if its is not None and its < now}
             if not forms:
                 result.declined(
                     describe(layer.node), f"no form is faster than the {now:.0f} us it takes on {ctx.target.name}"
                 )
         elif not forms:
             result.declined(describe(layer.node), "too small: no form has fewer weights")
-        return _Choice(layer, moments, forms, macs)
-
-    def _loss_for(self, share: float, choices: Sequence[_Choice], total: int | None) -> float:
-        """The loss that each layer may have so that this share of the model's multiply-accumulates is left.
-
-        Raises:
-            ZcError: they are not known; the goal is out of reach.
-        """
-        if not total:
-            raise ZcError("macs: the multiply-accumulates of this model are not known; state energy instead")
-        rest = total - sum(c.macs for c in choices)
-
-        def left(loss: float) -> float:
-            return (rest + sum(c.left(c.best(loss)) for c in choices)) / total
-
-        losses = sorted({f.loss for c in choices for f in c.forms})
-        reached = [loss for loss in losses if left(loss) <= share * (1 + TOLERANCE)]
-        if not reached:
-            least = left(losses[-1]) if losses else 1.0
-            raise ZcError(
-                f"macs={share:g}: it gets to {least:.3f}: no layer has a smaller form; state a goal within reach"
-            )
-        return reached[0]
-
-
-def _moved(choice: _Choice, form: Factors) -> Array | None:
-    """What the bias takes over of the means that the parts do not say, [M]."""
-    error = choice.layer.matrix() - product_of(choice.layer, form)
-    moved = (choice.moments.mean[:, None] @ error).reshape(-1)
-    return moved if np.any(moved) else None
+        return Choice(layer, moments, forms, macs, us if len(us) == len(forms) and self.latency is not None else {})
 
 
 def _shapes(model: Model) -> dict[str, tuple[int, ...]]:

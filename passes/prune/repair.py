@@ -21,7 +21,7 @@ from zc.ir.model import Model
 from zc.passes.layers.coded import find_all_layers
 from zc.passes.layers.layers import Layer
 from zc.passes.layers.normal import Normal, fit
-from zc.passes.layers.rows import choose_positions, outputs_of, padding_of, rows_of, values_at
+from zc.passes.layers.rows import choose_positions, enough, outputs_of, padding_of, rows_of, values_at
 from zc.passes.layers.steps import HELD_BACK, Steps, hold
 from zc.passes.prune.groups import Groups
 from zc.passes.prune.labels import Bools
@@ -45,6 +45,7 @@ class Repair:
         """Copy the model; arrays are shared."""
         self.original = model.copy()
         self._counts: list[Array | None] = []
+        self._rows = 0
         self._twin = dict(zip(map(id, model.nodes()), self.original.nodes(), strict=True))
 
     def mend(self, model: Model, groups: Groups, stay: Bools, samples: Samples, ctx: Context) -> "Mended":
@@ -56,7 +57,7 @@ class Repair:
         changed = _behind(model, groups, stay)
         todo = [p for p in pairs if id(p.pruned.source) in changed]
         feeds, rows = hold(self.original, [p.original.source for p in todo], samples)
-        self._counts = [padding_of(feed) for feed in feeds]
+        self._counts, self._rows = [padding_of(feed) for feed in feeds], rows
         first, second = Steps(self.original, feeds, ctx.threads), Steps(model, feeds, ctx.threads)
         names = Names(model.graph)
         waiting = {id(p.pruned.node) for p in todo}
@@ -102,11 +103,12 @@ class Repair:
         matrix, offset = pair.original.matrix(), pair.original.offset()
         sums: list[Normal] = []
         same = True
+        most = enough(pair.original, self._rows)
         for turn, (a, b) in enumerate(zip(first.held, second.held, strict=True)):
             source, now = a[pair.original.source.name], b[pair.pruned.source.name]
             if outputs_of(pair.original, source) != outputs_of(pair.pruned, now):
                 raise ZcError(f"node '{describe(pair.pruned.node)}': other positions after the cut than before")
-            positions = choose_positions(pair.original, source, 1000 * number + turn, self._counts[turn])
+            positions = choose_positions(pair.original, source, 1000 * number + turn, self._counts[turn], most)
             seen = rows_of(pair.original, source, positions)
             said = seen @ matrix.astype(seen.dtype)
             target = said.transpose(1, 0, 2).reshape(said.shape[1], -1) + offset.astype(seen.dtype)

@@ -320,9 +320,36 @@ def test_dynamic_shapes_everywhere_work(zc, tmp_path: Path, out: Path) -> None:
     assert ort.InferenceSession(out).run(None, {"x": np.zeros((1, 3, 5, 7), np.float32)})[0].shape == (1, 4, 5, 7)
 
 
+@pytest.mark.parametrize(
+    ("pipeline", "words"),
+    [
+        ("prune:ratio=1.5", ["ratio is 1.5", "below 1"]),
+        ("prune:macs=0.0001", ["macs=0.0001: it gets to", "cannot go below", "pinned are", "best_effort=true"]),
+        ("prune:ratio=0.5:skip=/nothing/*", ["skip=/nothing/* matches no node and no weight"]),
+        ("prune:ratio=0.5:only=con1", ["only=con1 matches no node and no weight (did you mean 'con"]),
+    ],
+)
+def test_a_prune_that_cannot_be_done(zc, out: Path, pipeline: str, words: list[str]) -> None:
+    assert_refused(zc("opt", DIGITS, "-p", pipeline, "-o", out), out, *words)
+
+
+def test_best_effort_writes_as_far_as_it_gets(zc, out: Path) -> None:
+    done = zc("opt", DIGITS, "-p", "prune:params=0.0001", "--best-effort", "--no-bench", "-o", out)
+    assert done.code == 0, done.err
+    assert "which is as far as it gets" in done.err
+    assert load(out).nbytes() < load(DIGITS).nbytes() / 10
+
+
+def test_nothing_left_to_prune_is_said(zc, out: Path) -> None:
+    done = zc("opt", DIGITS, "-p", "prune:ratio=0.5:skip=*", "--no-bench", "-o", out)
+    assert done.code == 0, done.err
+    assert "no channel was removed: all channels are pinned" in done.err
+
+
 def test_options_that_speak_of_nothing_are_refused(zc, small: Path, out: Path) -> None:
     assert_refused(zc("opt", small, "-p", "clean", "--prep", "unit", "-o", out), out, "--calib DATA is not given")
     assert_refused(zc("opt", small, "-p", "clean", "--max-drop", "1", "-o", out), out, "--eval")
+    assert_refused(zc("opt", small, "-p", "clean", "--best-effort", "-o", out), out, "no pass of 'clean' has a goal")
     assert_refused(zc("opt", small, "-p", "clean", "--eval-rows", "0:4", "-o", out), out, "--eval DATA is not given")
     rows = ("--calib-rows", "0:4", "--eval", CALIB)
     assert_refused(zc("opt", small, "-p", "clean", *rows, "-o", out), out, "--calib DATA is not given")

@@ -14,11 +14,13 @@ FOLDER = Path(__file__).resolve().parents[2] / "golden_models"
 MODELS = sorted(p.stem for p in (*FOLDER.glob("*.onnx"), *(FOLDER / "text").glob("*.txt")))
 QUANTIZE = "quantize:rounding=nearest:equalize=false:float_if_faster=false:guard=false"
 """What a recipe chooses by measuring may differ between processors."""
+PRUNE = "prune:ratio=0.5:criterion=l2:repair=false"
 PIPELINES = {
     "clean": "clean",
-    "prune": "prune:ratio=0.5:criterion=l2:repair=false",
+    "prune": PRUNE,
     "quantize": QUANTIZE,
-    "prune-quantize": f"prune:ratio=0.5:criterion=l2:repair=false,{QUANTIZE}",
+    "prune-quantize": f"{PRUNE},{QUANTIZE}",
+    "quantize-prune": f"{QUANTIZE},{PRUNE}",
 }
 
 

@@ -40,6 +40,9 @@ from zc.cli.options import data_options, label_option, plugin_option, target_opt
 @click.option(
     "--max-drop", metavar="DROP", help="With --eval: write nothing and exit 3 if the metric drops more (0.5%)."
 )
+@click.option(
+    "--best-effort", is_flag=True, help="Where a goal cannot be reached, go as far as it gets, and write that."
+)
 @click.option("--external-data", is_flag=True, help="Put the weights into OUT.onnx.data.")
 @click.option("--print-after", metavar="PASS|all|change", help="Print the graph after a pass, to stdout.")
 @click.option("--dump-ir", metavar="DIR", help="Write the graph after each pass, one file a pass.")

@@ -53,6 +53,7 @@ class Options:
     label_key: str | None
     label_offset: int
     max_drop: str | None
+    best_effort: bool
     external_data: bool
     print_after: str | None
     dump_ir: str | None
@@ -65,10 +66,20 @@ class Options:
     plugins: tuple[str, ...]
 
 
+def _as_far_as_it_gets(pipeline: Pipeline) -> Pipeline:
+    """The pipeline whose passes fall short of a goal rather than fail. ZcError when none has a goal."""
+    passes = [replace(one, best_effort=True) if "best_effort" in one.options() else one for one in pipeline.passes]  # type: ignore[type-var]
+    if all("best_effort" not in one.options() for one in passes):
+        raise ZcError(f"--best-effort: no pass of '{pipeline}' has a goal that it could fall short of")
+    return Pipeline(tuple(passes))
+
+
 def optimize(options: Options) -> None:
     """Read, run, check, write. Nothing is written unless all of it went well."""
     plugins = load_plugins(options.plugins)
     pipeline = parse(options.pipeline, named_pipelines(Path.cwd()), pass_defaults(Path.cwd()))
+    if options.best_effort:
+        pipeline = _as_far_as_it_gets(pipeline)
     steps = effective(pipeline)
     out = show.console()
     if options.dry_run:

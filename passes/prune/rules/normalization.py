@@ -148,6 +148,8 @@ RULES: dict[str, Rule] = {
     "LayerNormalization": layer_norm,
     "RMSNormalization": layer_norm,
     "SimplifiedLayerNormalization": layer_norm,
+    "com.microsoft.SkipLayerNormalization": layer_norm,
+    "com.microsoft.SkipSimplifiedLayerNormalization": layer_norm,
     "LpNormalization": one_axis(-1),
     "LRN": lrn,
     "Softmax": softmax,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -22,6 +23,8 @@ class Net:
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.channels: dict[str, int] = {"x": 3}
+        self.inputs = ["x"]
+        self.outputs: dict[str, int] = {}
 
     def constant(self, values: np.ndarray) -> str:
         name = f"w{len(self.weights)}"
@@ -203,6 +206,119 @@ class Net:
         image = self.add("MatMul", [self.relu(hidden), self.weight(10, 8 * SIDE * SIDE)], 0)
         return self.add("Reshape", [image, self.ints(-1, 8, SIDE, SIDE)], 8)
 
+    def fused_heads(self, x: str) -> str:
+        c = self.channels[x]
+        tokens = self.tokens(x)
+        parts = [self.add("MatMul", [tokens, self.weight(c, 12)], 12) for _ in range(3)]
+        y = self.add("MultiHeadAttention", [*parts, self.weight(36)], 12, domain="com.microsoft", num_heads=3)
+        return self.image(self.add("MatMul", [y, self.weight(12, 8)], 8), 8)
+
+    def einsum_attention(self, x: str) -> str:
+        c, heads = self.channels[x], []
+        tokens = self.tokens(x)
+        for _ in range(3):
+            y = self.add("Einsum", [tokens, self.weight(c, 12)], 12, equation="btc,ch->bth")
+            heads.append(self.add("Reshape", [y, self.ints(0, 0, 3, 4)], 12))
+        scores = self.add("Softmax", [self.add("Einsum", heads[:2], 0, equation="bqhd,bkhd->bhqk")], 0, axis=-1)
+        y = self.add("Einsum", [scores, heads[2]], 12, equation="bhqk,bkhd->bqhd")
+        return self.image(self.add("Einsum", [y, self.weight(3, 4, 8)], 8, equation="bqhd,hdo->bqo"), 8)
+
+    def feed_forward(self, x: str) -> str:
+        """LayerNormalization and GELU as one node, fused with what is beside them, or written out."""
+        c, form = self.channels[x], int(self.rng.integers(3))
+        tokens = self.tokens(x)
+        if form == 2:
+            sums = [tokens, tokens, self.positive(c), self.weight(c)]
+            y = self.add("SkipLayerNormalization", sums, c, domain="com.microsoft")
+        else:
+            y = (self.layer_norm if form else self.layer_norm_written_out)(tokens, c)
+        hidden = self.add("MatMul", [y, self.weight(c, 20)], 20)
+        if form == 2:
+            hidden = self.add("BiasGelu", [hidden, self.weight(20)], 20, domain="com.microsoft")
+        else:
+            hidden = self.add("Add", [hidden, self.weight(20)], 20)
+            hidden = self.gelu(hidden) if form == 0 else self.add("Gelu", [hidden], 20, domain="com.microsoft")
+        return self.image(self.add("Add", [tokens, self.add("MatMul", [hidden, self.weight(20, c)], c)], c), c)
+
+    def layer_norm(self, x: str, c: int) -> str:
+        return self.add("LayerNormalization", [x, self.positive(c), self.weight(c)], c)
+
+    def layer_norm_written_out(self, x: str, c: int) -> str:
+        centred = self.add("Sub", [x, self.add("ReduceMean", [x], 1, axes=[-1])], c)
+        square = self.add("Mul", [centred, centred], c)
+        spread = self.add("Add", [self.add("ReduceMean", [square], 1, axes=[-1]), self.number(1e-5)], 1)
+        y = self.add("Div", [centred, self.add("Sqrt", [spread], 1)], c)
+        return self.add("Add", [self.add("Mul", [y, self.positive(c)], c), self.weight(c)], c)
+
+    def gelu(self, x: str) -> str:
+        c = self.channels[x]
+        part = self.add("Erf", [self.add("Div", [x, self.number(2**0.5)], c)], c)
+        y = self.add("Mul", [x, self.add("Add", [part, self.number(1.0)], c)], c)
+        return self.add("Mul", [y, self.number(0.5)], c)
+
+    def tokens(self, x: str) -> str:
+        flat = self.add("Reshape", [x, self.ints(0, 0, -1)], 0)
+        return self.add("Transpose", [flat], self.channels[x], perm=[0, 2, 1])
+
+    def image(self, tokens: str, c: int) -> str:
+        y = self.add("Transpose", [tokens], c, perm=[0, 2, 1])
+        return self.add("Reshape", [y, self.ints(0, 0, SIDE, SIDE)], c)
+
+    def number(self, value: float) -> str:
+        return self.constant(np.array(value, np.float32))
+
+    def quantised(self, x: str) -> str:
+        """Codes between convolutions whose weights and biases are codes."""
+        for out in (10, 8):
+            scale, zero = self.number(0.05), self.constant(np.array(128, np.uint8))
+            codes = self.add("QuantizeLinear", [x, scale, zero], 0)
+            x_real = self.add("DequantizeLinear", [codes, scale, zero], self.channels[x])
+            weight = self.constant(self.rng.integers(-127, 128, (out, self.channels[x], 1, 1)).astype(np.int8))
+            scales = self.rng.uniform(0.5, 1.0, out).astype(np.float32) / (100 * self.channels[x])
+            real = self.add("DequantizeLinear", [weight, self.constant(scales)], 0, axis=0)
+            bias = self.constant(self.rng.integers(-3000, 3000, out).astype(np.int32))
+            shift = self.add("DequantizeLinear", [bias, self.constant(scales * np.float32(0.05))], 0, axis=0)
+            x = self.add("Relu", [self.add("Conv", [x_real, real, shift], out)], out)
+        return x
+
+    def shared_weight(self, x: str) -> str:
+        c = self.channels[x]
+        weight, bias = self.weight(c, c, 1, 1), self.weight(c)
+        y = self.relu(self.add("Conv", [x, weight, bias], c))
+        return self.add("Conv", [y, weight, bias], c)
+
+    def computed_shapes(self, x: str) -> str:
+        """Sizes that are read from values: a flat view and back, and zeros of the same size."""
+        c = self.channels[x]
+        shape = self.add("Shape", [x], 0)
+        head, tail = ([self.ints(a), self.ints(b), self.ints(0)] for a, b in ((0, 2), (2, 4)))
+        first, last = self.add("Slice", [shape, *head], 0), self.add("Slice", [shape, *tail], 0)
+        flat = self.add("Reshape", [x, self.add("Concat", [first, self.ints(-1)], 0, axis=0)], c)
+        y = self.add("Reshape", [flat, self.add("Concat", [first, last], 0, axis=0)], c)
+        return self.add("Add", [y, self.add("Expand", [self.number(0.5), shape], c)], c)
+
+    def resized(self, x: str) -> str:
+        """A U-Net's step down and up, with Resize by sizes of the skipped value."""
+        c = self.channels[x]
+        low = self.conv(self.add("MaxPool", [x], c, kernel_shape=[2, 2], strides=[2, 2]), 6, 1)
+        side = self.add("Slice", [self.add("Shape", [x], 0), self.ints(2), self.ints(4), self.ints(0)], 0)
+        head = self.add("Slice", [self.add("Shape", [low], 0), self.ints(0), self.ints(2), self.ints(0)], 0)
+        sizes = self.add("Concat", [head, side], 0, axis=0)
+        up = self.add("Resize", [low, "", "", sizes], 6, mode="nearest")
+        return self.conv(self.add("Concat", [x, up], c + 6, axis=1), 8, 3)
+
+    def second_input(self, x: str) -> str:
+        name = f"x{len(self.inputs)}"
+        self.inputs.append(name)
+        self.channels[name] = 3
+        c = self.channels[x]
+        return self.add("Concat", [self.add("Add", [x, self.conv(name, c, 3)], c), name], c + 3, axis=1)
+
+    def second_output(self, x: str) -> str:
+        inner = self.relu(self.conv(x, 10, 3))
+        self.outputs[self.conv(inner, 4)] = 4
+        return inner
+
     def head(self, x: str) -> Model:
         y = self.relu(self.conv(x, 16, 3))
         y = self.add("GlobalAveragePool", [y], 16)
@@ -211,8 +327,14 @@ class Net:
         graph = helper.make_graph(
             self.nodes,
             "net",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", 3, SIDE, SIDE]) for n in self.inputs],
+            [
+                helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3]),
+                *(
+                    helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", c, *"HW"])
+                    for n, c in self.outputs.items()
+                ),
+            ],
             self.weights,
         )
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
@@ -224,8 +346,15 @@ class Net:
 BLOCKS = [
     "plain", "residual", "projection", "zero_padded_shortcut", "dense", "inception", "squeeze_excite", "split_concat",
     "shuffle", "grouped", "inverted_residual", "down_and_up", "sub_pixels", "parametric", "group_norm", "permuted",
-    "tiled", "sliced", "attention", "recurrent", "fused_attention", "hidden_rows",
+    "tiled", "sliced", "attention", "recurrent", "fused_attention", "hidden_rows", "fused_heads", "einsum_attention",
+    "feed_forward", "quantised", "shared_weight", "computed_shapes", "resized", "second_input", "second_output",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_each_kind_of_block_prunes_to_the_masked_original(prune_model: Callable, block: str) -> None:
+    for seed in range(3):  # some blocks choose among forms
+        assert prune_model(build([block], seed), ratio=0.5).result.changed
 
 
 def build(blocks: list[str], seed: int) -> Model:

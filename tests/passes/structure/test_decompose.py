@@ -15,6 +15,7 @@ from zc.passes.decompose.decompose import Decompose
 from zc.passes.decompose.factors import candidates, product_of
 from zc.passes.layers.chosen import moments_of, plain_moments
 from zc.passes.layers.layers import find_layers
+from zc.passes.prune.speed.goal import Stopwatch
 from zc.pipeline.base import Context, PassResult
 from zc.target import Target
 
@@ -140,3 +141,21 @@ def test_grouped_layers_and_full_rank_are_declined(net: Callable) -> None:
 def test_options_that_cannot_be_meant(options: dict, said: str) -> None:
     with pytest.raises(ZcError, match=said):
         Decompose(**options)
+
+
+def test_a_goal_of_time_takes_the_least_loss_that_is_fast_enough(
+    net: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = net()
+    whole = count(model).macs or 1
+    monkeypatch.setattr(Stopwatch, "milliseconds", lambda watch: 2.0)
+    monkeypatch.setattr(Stopwatch, "ratio", lambda watch, cut: (count(cut).macs or 0) / whole)
+    in_time = decompose(model, latency=0.6)
+    assert 0.45 < float(in_time.stats["latency_ratio"]) <= 0.6 * 1.05
+    assert in_time.stats["macs_ratio"] == pytest.approx(in_time.stats["latency_ratio"], abs=1e-3)
+    with pytest.raises(ZcError, match=r"latency=0.001ms: it gets to 0\.\d+ of the original's 2 ms"):
+        decompose(net(), latency="0.001ms")
+    model = net()
+    result = decompose(model, latency="0.001ms", best_effort=True)
+    assert result.changed
+    assert any("as far as it gets" in note.what for note in result.notes)
