@@ -1,6 +1,7 @@
 """Pruning without training, measured: accuracy that is left at a share of the MACs, against the bars of the project.
 
     python benchmarks/prune.py [CASE ...] [--rows 768] [--list]
+    python benchmarks/prune.py --widths     # time at equal MACs beside widths chosen by magnitude alone
 
 Models and data: the folder `shared` beside the repository. Calibration rows carry no labels into the pass; accuracy is
 measured on other rows. Seconds are those of the pass `prune` alone, choice of channels and repair included.
@@ -23,6 +24,7 @@ from zc.measure.latency import bench
 from zc.pipeline import spec
 from zc.pipeline.base import Context
 from zc.pipeline.registry import find
+from zc.pipeline.synthetic import synthetic_samples
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 Score = Callable[[Model, "Case"], float]
@@ -198,13 +200,51 @@ def run(case: Case, rows: int) -> bool:
     return met
 
 
+WIDTHS = (
+    ("resnet8_cifar10", 0.5),
+    ("resnet20_cifar10", 0.7),
+    ("resnet20_cifar10", 0.5),
+    ("resnet56_cifar10", 0.7),
+    ("squeezenet10_imagenet", 0.5),
+    ("mobilenetv1_025_imagenet", 0.53),
+    ("mobilenetv2_10_imagenet_qatsrc", 0.6),
+    ("vww_mobilenetv1_025", 0.53),
+)
+
+
+def widths(name: str, share: float) -> None:
+    """Print the time that is left at a share of the MACs in widths that pay, and in those that magnitude leaves.
+
+    The latter are what pruners choose that know nothing of kernels: the same share of every group, to the channel.
+    """
+    model = load(SHARED / "models" / f"{name}.onnx")
+    context = Context(TARGET)
+    find("clean")().run(model, context)
+    cuts = []
+    for text in (f"prune:macs={share}", f"prune:macs={share}:round_to=1:allot=uniform:criterion=l2"):
+        cut = model.copy()
+        left = spec.parse(text).passes[0].run(cut, context).stats["macs_ratio"]
+        cuts.append((cut, float(left)))
+    rows = list(synthetic_samples(model, rows=1).batches(1))
+    _, paying, odd = bench([model, *(cut for cut, _ in cuts)], rows, budget=6)
+    figures = f"{cuts[0][1]:.3f} | {paying.ratio:.3f} | {cuts[1][1]:.3f} | {odd.ratio:.3f}"
+    print(f"| {name} | {share:g} | {figures} | {odd.ratio / paying.ratio:.2f} |", flush=True)
+
+
 def main() -> int:
     """Measure and print; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help="names of cases, or how they begin; by default all")
     parser.add_argument("--rows", type=int, default=768, help="calibration rows of the CIFAR-10 cases")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    parser.add_argument("--widths", action="store_true", help="only times at equal MACs, beside odd widths")
     args = parser.parse_args()
+    if args.widths:
+        print("| model | goal | MACs | time | MACs, odd | time, odd | odd / paying |")
+        print("|" + "---|" * 7)
+        for name, share in WIDTHS:
+            widths(name, share)
+        return 0
     chosen = [c for c in CASES if not args.cases or any(c.name.startswith(name) for name in args.cases)]
     if args.list or not chosen:
         print("\n".join(c.name for c in CASES))

@@ -62,5 +62,5 @@ def _cause(model: Model, ratio: float, feeds: Sequence[Feeds]) -> str:
         return f"the result runs {ratio:.2f}x as long as the original: {'; '.join(slow_causes(model, feeds))}"
     return (
         f"the result runs {ratio:.2f}x as long as the original: its widths may not fit the blocks of the kernels; "
-        "try prune:round_to=auto"
+        "prune:latency=0.9 chooses widths by what is measured"
     )
