@@ -118,16 +118,16 @@ def train_towards(
     import torch
 
     from zc.passes.recover.training import run_training
-    from zc.training.distillation import Distillation, with_scores
+    from zc.training.devices import to_device
+    from zc.training.distillation import Distillation, with_channels, with_scores
     from zc.training.gradient import require_gradient
     from zc.training.graph import GraphModule
-    from zc.training.trainer import to_device
 
     ours = [mine.value for mine, _ in match.heads]
     theirs = [other.value for _, other in match.heads]
     inner: list[str] = []
     if "features" in options.loss:
-        inner += match.hints
+        inner += match.hints + match.narrowed
     if "attention" in options.loss:
         inner += match.maps
     student = GraphModule(model, outputs=_once(ours + inner), train=chosen.__contains__, learn_scales=learn_scales)
@@ -136,9 +136,11 @@ def train_towards(
     require_gradient(model, _once(ours + inner), student.weights)
     frozen = GraphModule(teacher, outputs=_once(theirs + inner), train=lambda name: False)
     scores: list[str] = []
+    first = to_device(dict(next(iter(samples.batches(options.batch)))), torch.device("cpu"))
     if "auto" in options.loss:
-        first = next(iter(samples.batches(options.batch)))
-        match, scores = with_scores(match, frozen, to_device(dict(first), torch.device("cpu")))
+        match, scores = with_scores(match, frozen, first)
+    if "features" in options.loss:
+        match = with_channels(match, student, frozen, first)
     objective: Any = Distillation(student, frozen, match, options.loss, options.weights, options.temperature)
     result = run_training(options, model, ctx, student, objective, samples)
     for name in scores:
@@ -152,6 +154,6 @@ def _once(names: list[str]) -> list[str]:
 
 
 def _require_pairs(options: "Distill", match: "Match") -> None:
-    for kind, found in (("features", match.hints), ("attention", match.maps)):
+    for kind, found in (("features", match.hints + match.narrowed), ("attention", match.maps)):
         if kind in options.loss and not found:
             raise ZcError(f"loss={kind}: student and teacher have no inner value of one name and fitting shape")

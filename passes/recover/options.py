@@ -32,8 +32,9 @@ class TrainingPass(Pass):
     """Part of the budget to use (what a schedule of several rounds gives to each)."""
     batch: int = 64
     """Rows in a step, unless the model fixes it."""
-    lr: float = 0.003
-    """Learning rate at its highest: with adamw in units of the root mean square of each weight."""
+    lr: float | None = None
+    """Learning rate at its highest: with adamw in units of the size of each filter. By default the highest that lowers
+    the loss on held-back rows in a short trial, which the file records."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """adamw, or sgd with momentum 0.9."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -66,13 +67,14 @@ class TrainingPass(Pass):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: on a GPU if torch sees one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """bfloat16: mixed precision; auto: that on a GPU or a processor that multiplies tiles of it (AMX), else float32."""
+    """bfloat16: mixed precision; auto: that on a GPU or a processor with tiles of it (AMX), if its rounding leaves the
+    loss what it is, else float32."""
 
     def __post_init__(self) -> None:
         budgets = [n for n in ("steps", "epochs", "minutes") if getattr(self, n) is not None]
         if len(budgets) > 1:
             raise ZcError(f"{budgets[0]} and {budgets[1]} are two budgets; state one")
-        for name in (*budgets, "batch", "lr"):
+        for name in (*budgets, "batch", *(("lr",) if self.lr is not None else ())):
             if getattr(self, name) <= 0:
                 raise ZcError(f"{name} is {getattr(self, name):g}; it must be above 0")
         for name in ("decay", "clip", "patience", "sparsity"):

@@ -26,8 +26,6 @@ class Qat(Distill):
 
     name: ClassVar[str] = "qat"
 
-    lr: float = 0.001
-    """Learning rate at its highest: with adamw in units of the root mean square of each weight."""
     scales: Literal["learned", "frozen"] = "learned"
     """Are the scales trained too?"""
 

@@ -53,10 +53,11 @@ def run_training(
         checkpoint=checkpoint,
     )
     result.changed = module.write(model) > 0
+    chosen = replace(options, lr=outcome.rate, checkpoint="")
     if options.minutes is not None:
-        result.chose = replace(options, steps=outcome.total, minutes=None, share=1.0, checkpoint="")
-    elif options.checkpoint:
-        result.chose = replace(options, checkpoint="")
+        chosen = replace(chosen, steps=outcome.total, minutes=None, share=1.0)
+    if chosen != options:
+        result.chose = chosen
     _tell(result, outcome, parts, model, module)
     return result
 
@@ -72,7 +73,7 @@ def _penalty(options: TrainingPass, model: Model, module: "GraphModule") -> "Gro
 
 
 def _tell(result: PassResult, outcome: "Outcome", parts: "Parts", model: Model, module: "GraphModule") -> None:
-    result.stats.update(steps=outcome.steps, weights=len(module.weights), rows=parts.train.count)
+    result.stats.update(steps=outcome.steps, lr=outcome.rate, weights=len(module.weights), rows=parts.train.count)
     for one in module.left:
         result.declined(one.name, f"was not trained: {one.why}")
     if outcome.stopped:

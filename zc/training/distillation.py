@@ -1,7 +1,7 @@
 """Distillation: a student is asked to say what its teacher says, from rows without labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
@@ -12,6 +12,7 @@ from zc.ir.graph import Tensor as Value
 from zc.ir.model import Model
 from zc.ir.shapes import infer_shapes
 from zc.training import losses
+from zc.training.channels import channel_axis, left_channels
 from zc.training.graph import GraphModule
 from zc.training.heads import Head, find_heads
 from zc.training.ops.call import Tensor, wide
@@ -35,6 +36,10 @@ class Match:
     """Inner values that both have, with equal shapes."""
     maps: list[str]
     """Inner values that both have, with equal places but perhaps other channels."""
+    narrowed: list[str] = field(default_factory=list)
+    """Inner values that both have, of which the student has fewer channels."""
+    left: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Of those, the channels that are the same in both; see `left_channels`."""
 
 
 def match_models(
@@ -64,9 +69,13 @@ def match_models(
             raise ZcError(f"features={'+'.join(hints)} matches no inner value that student and teacher both have")
     same = [name for name in shared if _fit(own[name], other[name])]
     places = [name for name in shared if len(own[name]) in (3, 4) and _same_places(own[name], other[name])]
-    if not hints:
-        same, places = _spread(same, most), _spread(places, most)
-    return Match([(head, theirs[head.output]) for head in ours], same, places)
+    fewer = {name for name in places if _fewer(own[name], other[name])}
+    pairs = [(head, theirs[head.output]) for head in ours]
+    if hints:
+        return Match(pairs, same, places, [name for name in places if name in fewer])
+    chosen = _spread([name for name in shared if name in fewer or name in same], most)
+    narrowed = [name for name in chosen if name in fewer]
+    return Match(pairs, [name for name in chosen if name not in fewer], _spread(places, most), narrowed)
 
 
 def _require_inputs(student: Model, teacher: Model) -> None:
@@ -117,12 +126,22 @@ class Distillation:
                 raise ZcError(f"{what}; give a teacher with the same outputs")
         return {kind: self._term(kind, ours, theirs, feeds, batch) for kind in self.kinds}
 
+    def _inner(self, ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The inner values to match, of narrowed ones the channels that both have."""
+        own, other = [ours[n] for n in self.match.hints], [theirs[n].detach() for n in self.match.hints]
+        for name, pair in self.match.left.items():
+            axis, device = channel_axis(ours[name]), ours[name].device
+            mine, wanted = (index.to(device) for index in pair)
+            own.append(ours[name].index_select(axis, mine))
+            other.append(theirs[name].detach().index_select(axis, wanted))
+        return own, other
+
     def _term(
         self, kind: str, ours: dict[str, Tensor], theirs: dict[str, Tensor], feeds: dict[str, Tensor], batch: Batch
     ) -> Tensor:
         match = self.match
         if kind == "features":
-            return losses.features([ours[n] for n in match.hints], [theirs[n].detach() for n in match.hints])
+            return losses.features(*self._inner(ours, theirs))
         if kind == "attention":
             return losses.attention_maps([ours[n] for n in match.maps], [theirs[n].detach() for n in match.maps])
         if kind == "labels":
@@ -143,6 +162,17 @@ class Distillation:
             else:
                 parts.append(losses.squared_error(s, t.detach()))
         return sum(parts[1:], parts[0]) / len(parts)
+
+
+def with_channels(match: Match, student: GraphModule, teacher: GraphModule, feeds: dict[str, Tensor]) -> Match:
+    """Find which channels are left in inner values that the student has fewer of; values without any are dropped."""
+    if not match.narrowed:
+        return match
+    with torch.no_grad():
+        ours, theirs = student(feeds), teacher(feeds)
+    left = {name: left_channels(ours[name], theirs[name]) for name in match.narrowed}
+    left = {name: pair for name, pair in left.items() if len(pair[0])}
+    return replace(match, narrowed=list(left), left=left)
 
 
 CONFIDENT = 0.5
@@ -206,6 +236,13 @@ def _same_places(a: Sequence[object], b: Sequence[object]) -> bool:
     """Equal but for the channels: the second axis, of three axes the last."""
     channel = 2 if len(a) == 3 else 1
     return len(a) == len(b) and all(x == y for i, (x, y) in enumerate(zip(a, b, strict=True)) if i not in (0, channel))
+
+
+def _fewer(a: Sequence[object], b: Sequence[object]) -> bool:
+    """Has the first fewer channels?"""
+    axis = 2 if len(a) == 3 else 1
+    mine, other = a[axis], b[axis]
+    return isinstance(mine, int) and isinstance(other, int) and mine < other
 
 
 def _hinted(model: Model) -> set[str]:

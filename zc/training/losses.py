@@ -17,7 +17,8 @@ def soft_labels(student: Tensor, teacher: Tensor, axis: int, temperature: float)
     """
     ours = nnf.log_softmax(student / temperature, axis)
     theirs = nnf.log_softmax(teacher / temperature, axis)
-    return (theirs.exp() * (theirs - ours)).sum(axis).mean() * temperature**2
+    divergence = (theirs.exp() * (theirs - ours)).sum(axis).clamp(min=0)  # rounding may make it less
+    return divergence.mean() * temperature**2
 
 
 def squared_error(student: Tensor, teacher: Tensor) -> Tensor:

@@ -27,8 +27,9 @@ class Recipe:
     """Part of the budget to use."""
     batch: int = 64
     optimizer: Optimizer = "adamw"
-    lr: float = 0.003
-    """At its highest; with adamw in units of the size of each weight (`zc.training.units`)."""
+    lr: float | None = None
+    """At its highest, or None for what short trials find (`zc.training.rates`); with adamw in units of the size of
+    each weight (`zc.training.units`)."""
     schedule: Schedule = "cosine"
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises."""
@@ -61,6 +62,7 @@ class Recipe:
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of a step, 0 <= step < total."""
+        assert self.lr is not None, "found by trials first"
         rising = self.warmup * total
         if step < rising:
             return self.lr * (step + 1) / (rising + 1)

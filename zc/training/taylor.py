@@ -14,11 +14,11 @@ from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.track import Track, untracked
 from zc.training import losses
+from zc.training.devices import to_device
 from zc.training.distillation import axis_of
 from zc.training.graph import GraphModule
 from zc.training.heads import Head, find_heads
 from zc.training.ops.call import Tensor
-from zc.training.trainer import to_device
 
 BATCH = 32
 

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,16 +15,20 @@ from zc.ir.graph import Array
 from zc.track import Track, untracked
 from zc.training.augment import Augment
 from zc.training.checkpoint import Checkpoint
+from zc.training.devices import autocast, gains_by_bfloat16, pick_device, threads, to_device
 from zc.training.graph import GraphModule
 from zc.training.ops.call import Tensor
+from zc.training.rates import RATES, choose_rate, trial_steps
 from zc.training.recipe import Recipe
-from zc.training.rows import Parts, Rows
+from zc.training.rows import HELD_ROWS, Parts, Rows, open_rows
 from zc.training.sparsity import GroupPenalty
 from zc.training.units import UnitAdam
 
 EVALUATIONS = 20
 """How often the held-back rows are looked at in a run; checkpoints are written then."""
 _TIMED_STEPS = 4
+_BORNE = 0.05
+"""Share of a loss that rounding may add."""
 Mixed = tuple[Tensor, Tensor] | None
 
 
@@ -61,6 +65,8 @@ class Outcome:
 
     steps: int = 0
     total: int = 0
+    rate: float = math.nan
+    """The learning rate at its highest."""
     first: float = math.nan
     """Loss on the held-back rows before training; NaN where none are held back."""
     best: float = math.nan
@@ -98,26 +104,8 @@ def fit(
     device = pick_device(recipe)
     module.to(device)
     objective.place(device)
-    with _threads(recipe.threads):
+    with threads(recipe.threads):
         return _Run(module, objective, parts, recipe, augment, device, checkpoint, penalty).go(track, label)
-
-
-def pick_device(recipe: Recipe) -> torch.device:
-    """Where to train. ZcError when CUDA is asked for and there is none."""
-    cuda = torch.cuda.is_available()
-    if recipe.device == "cuda" and not cuda:
-        raise ZcError("device=cuda: torch sees no CUDA device here; use device=auto")
-    return torch.device("cuda" if recipe.device == "cuda" or (recipe.device == "auto" and cuda) else "cpu")
-
-
-def to_device(feeds: dict[str, Array], device: torch.device) -> dict[str, Tensor]:
-    """Feeds as tensors; images in the layout in which convolutions are trained fastest."""
-    out = {}
-    for name, array in feeds.items():
-        tensor = torch.from_numpy(np.array(array)).to(device)  # a copy: arrays of samples may be read-only
-        images = tensor.dim() == 4 and tensor.is_floating_point()
-        out[name] = tensor.contiguous(memory_format=torch.channels_last) if images else tensor
-    return out
 
 
 class _Run:
@@ -144,6 +132,7 @@ class _Run:
         self.best: list[Tensor] = []
         self.outcome = Outcome()
         self.step, self.waited = 0, 0
+        self.narrow = recipe.precision == "bfloat16"
 
     def go(self, track: Track, label: str) -> Outcome:
         """The run, from its checkpoint if there is one."""
@@ -153,6 +142,7 @@ class _Run:
             self._begin()
         else:
             self._restore(state)
+        outcome.rate = self.recipe.lr or math.nan
         every = max(outcome.total // EVALUATIONS, 1)
         losses: list[float] = []
         shown = [math.nan]
@@ -186,7 +176,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.step, total)
         self.module.batch_statistics(self.recipe.batchnorm)
-        with self._precision():
+        with autocast(self.narrow, self.device):
             terms = self.objective.terms(batch, True)
             loss = self._total(terms)
             if self.penalty is not None:
@@ -275,26 +265,72 @@ class _Run:
     def _begin(self) -> None:
         if self.recipe.ema:
             self.average = [w.clone() for w in self._weights()]
+        if self.recipe.precision == "auto" and gains_by_bfloat16(self.device):
+            self.narrow = self._bears_bfloat16()
         if self.objective.balanced:
-            with self._precision():
+            with autocast(self.narrow, self.device):
                 self._total(self.objective.terms(self._batch(0), True))
         if self.parts.held is not None:
             self.outcome.first = self.outcome.best = self.outcome.last = self._judge(self.parts.held)
         self.best = [w.clone() for w in (*self._weights(), *self.module.moving())]
-        self.outcome.total = self.recipe.total(self.per_epoch) or self._timed_total()
+        given = self.recipe.total(self.per_epoch)
+        total = self._timed_total() if given is None else given
+        if self.recipe.lr is None:
+            rate, taken = self._find_rate(total)
+            self.recipe = replace(self.recipe, lr=rate)
+            total = max(total - taken, 1) if given is None else total
+        self.outcome.total = total
+
+    def _bears_bfloat16(self) -> bool:
+        """Does its rounding leave the loss what it is? Where outputs vary little about a large mean, it does not."""
+        batch, found = self._batch(0), []
+        for narrow in (False, True):
+            with torch.no_grad(), autocast(narrow, self.device):
+                terms = self.objective.terms(batch, False)
+            found.append({name: float(term) for name, term in terms.items()})
+        exact, rounded = found
+        return all(abs(rounded[name] - exact[name]) <= _BORNE * exact[name] for name in exact)
+
+    def _find_rate(self, total: int) -> tuple[float, int]:
+        """The learning rate by short trials, and how many steps they took."""
+        rows, taken, steps = self.parts.held, 0, trial_steps(total)
+        if rows is None:
+            rows = open_rows(self.rows.samples.take(0, min(self.rows.count, HELD_ROWS)))
+        start = self._judge(rows)
+
+        def trial(rate: float) -> float:
+            nonlocal taken
+            with self._taken_back(rate):
+                for self.step in range(steps):
+                    taken += 1
+                    if not math.isfinite(self._advance(steps)):
+                        return math.inf
+                return self._judge(rows)
+
+        return choose_rate(self.recipe.optimizer, start, trial), taken
+
+    @contextmanager
+    def _taken_back(self, rate: float) -> Iterator[None]:
+        """Steps at a rate after which all is as it was."""
+        recipe, saved = self.recipe, [w.clone() for w in (*self._weights(), *self.module.moving())]
+        average = [w.clone() for w in self.average]
+        self.recipe = replace(recipe, lr=rate)
+        try:
+            yield
+        finally:
+            self._put(saved)
+            self.recipe, self.step = recipe, 0
+            self.average, self.optimizer = average, self._optimizer()
 
     def _timed_total(self) -> int:
         """How many steps the minutes are good for: a few are timed, and taken back."""
         assert self.recipe.minutes is not None
-        saved, fresh = [w.clone() for w in (*self._weights(), *self.module.moving())], self.optimizer
-        average, times = [w.clone() for w in self.average], []
-        for _ in range(_TIMED_STEPS):
-            begin = time.perf_counter()
-            self._advance(_TIMED_STEPS)
-            times.append(time.perf_counter() - begin)
-        self._put(saved)
-        self.average, self.optimizer = average, self._optimizer()
-        del fresh
+        times = []
+        with self._taken_back(RATES[self.recipe.optimizer][-1]):
+            for _ in range(_TIMED_STEPS):
+                begin = time.perf_counter()
+                self._advance(_TIMED_STEPS)
+                times.append(time.perf_counter() - begin)
         return max(int(60 * self.recipe.minutes * self.recipe.share / float(np.median(times[1:]))), 1)
 
     def _state(self) -> dict[str, Any]:
@@ -308,11 +344,14 @@ class _Run:
             "best": self.best,
             "waited": self.waited,
             "scales": self.scales,
+            "rate": self.recipe.lr,
+            "narrow": self.narrow,
             "outcome": outcome,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.step, self.waited, self.scales = state["step"], state["waited"], state["scales"]
+        self.recipe, self.narrow = replace(self.recipe, lr=state["rate"]), state["narrow"]
         self._put([*state["weights"], *state["moving"]])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = [t.to(self.device) for t in state["average"]]
@@ -338,29 +377,5 @@ class _Run:
         if not groups:
             raise ZcError(f"{self.module.name}: no weight is left to train")
         if recipe.optimizer == "sgd":
-            return torch.optim.SGD(groups, recipe.lr, momentum=0.9, nesterov=True)
+            return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
         return UnitAdam(groups, {p: self.module.unit_of(p) for p in (*decaying, *others)})
-
-    def _precision(self) -> Any:
-        wanted = self.recipe.precision
-        if wanted == "float32" or (wanted == "auto" and self.device.type == "cpu" and not _multiplies_bfloat16()):
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
-
-
-def _multiplies_bfloat16() -> bool:
-    """Has this processor tiles of bfloat16 (AMX)? They train convolutions two to three times as fast as float32."""
-    ask = getattr(torch.cpu, "get_capabilities", None)  # older torch cannot say
-    return ask is not None and bool(ask().get("amx_bf16", False))
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch use so many threads."""
-    before = torch.get_num_threads()
-    try:
-        if count is not None:
-            torch.set_num_threads(count)
-        yield
-    finally:
-        torch.set_num_threads(before)

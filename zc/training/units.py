@@ -9,7 +9,7 @@ import torch
 from zc.training.ops.call import Tensor
 
 LEAST_SIZE = 0.02
-"""What vectors near zero, new biases above all, count as."""
+"""What weights count as that are all zero, such as new biases."""
 _TINY = 1e-12
 _LEAST_PART = 0.01
 """What a filter near zero counts as, in units of its tensor's size."""
@@ -25,7 +25,8 @@ def units(weight: Tensor) -> Tensor:
     """
     square = weight.detach().double().square()
     if weight.dim() < 2:
-        return square.mean().sqrt().clamp(min=LEAST_SIZE).to(weight.dtype)
+        whole = square.mean().sqrt().to(weight.dtype)
+        return torch.where(whole > 0, whole, LEAST_SIZE)
     rest = tuple(range(2, weight.dim()))
     table = square.mean(rest) if rest else square
     whole = float(table.mean())
