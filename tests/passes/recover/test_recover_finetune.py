@@ -74,7 +74,7 @@ def test_bad_labels_are_one_line(net: Net, samples: Rows, train: Train) -> None:
         (
             "finetune:loss=mse",
             samples(model, labels=y, x=x),
-            "loss=mse: labels have shape [25], the output 'y' [25, 4]",
+            "loss=mse: labels have shape [",
         ),
     ):
         with pytest.raises(ZcError) as caught:
