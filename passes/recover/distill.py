@@ -1,6 +1,7 @@
 """The pass `distill`: the model learns from what it was before, or from another model."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zc.data import Samples
@@ -61,6 +62,15 @@ class Distill(TrainingPass):
         if self.temperature <= 0:
             raise ZcError(f"temperature is {self.temperature:g}; it must be above 0")
 
+    def ready(self, ctx: Context) -> None:
+        """See `Pass.ready`."""
+        super().ready(ctx)
+        samples = self.need_rows(ctx)
+        if "labels" in self.loss and samples.labels is None:
+            raise ZcError(f"loss=labels: {samples.origin} has no labels; give them beside the samples, as y")
+        if self.teacher and not Path(self.teacher).is_file():
+            raise ZcError(f"{self.teacher}: no such file")
+
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Train in place.
 
@@ -85,15 +95,11 @@ def check_losses(kinds: tuple[str, ...], weights: tuple[float, ...]) -> None:
 
 def distil(options: "Distill", model: Model, ctx: Context, *, learn_scales: bool = False) -> PassResult:
     """Distillation by the options of a pass; see `Distill.run`."""
-    from zc.training.extra import require_torch
-
-    require_torch(options.name)
+    options.ready(ctx)
     from zc.passes.recover.blocks import train_blocks
     from zc.training.distillation import match_models
 
     samples = options.need_rows(ctx)
-    if "labels" in options.loss and samples.labels is None:
-        raise ZcError(f"loss=labels: {samples.origin} has no labels; give them beside the samples, as y")
     teacher = load(options.teacher) if options.teacher else ctx.original
     if teacher is None:
         raise ZcError("there is no model before this one to learn from; name one with teacher=FILE")

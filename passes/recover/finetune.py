@@ -44,15 +44,22 @@ class Finetune(TrainingPass):
         if not 0 <= self.smoothing < 1:
             raise ZcError(f"smoothing is {self.smoothing:g}; it must be at least 0 and below 1")
 
+    def ready(self, ctx: Context) -> None:
+        """See `Pass.ready`."""
+        super().ready(ctx)
+        samples = self.need_rows(ctx)
+        if samples.labels is None:
+            raise ZcError(
+                f"finetune needs labels: {samples.origin} has none; give them beside the samples, as y, or use distill"
+            )
+
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Train in place.
 
         Raises:
             ZcError: torch, samples or labels are missing or do not fit, a node cannot be trained through.
         """
-        from zc.training.extra import require_torch
-
-        require_torch(self.name)
+        self.ready(ctx)
         from zc.passes.recover.training import run_training
         from zc.training.gradient import require_gradient
         from zc.training.graph import GraphModule
@@ -60,10 +67,7 @@ class Finetune(TrainingPass):
         from zc.training.supervision import Supervision
 
         samples = self.need_rows(ctx)
-        if samples.labels is None:
-            raise ZcError(
-                f"finetune needs labels: {samples.origin} has none; give them beside the samples, as y, or use distill"
-            )
+        assert samples.labels is not None
         kind = self.loss
         if kind == "auto":
             classes = samples.labels.dtype.kind in "iu" and samples.labels.size == len(samples.labels)

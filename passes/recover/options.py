@@ -111,6 +111,13 @@ class TrainingPass(Pass):
             threads=ctx.threads,
         )
 
+    def ready(self, ctx: Context) -> None:
+        """See `Pass.ready`."""
+        from zc.training.extra import require_torch
+
+        require_torch(self.name)
+        self.need_rows(ctx)
+
     def need_rows(self, ctx: Context) -> Samples:
         """The user's samples. ZcError where there are none: made-up ones teach nothing."""
         if ctx.samples is None or ctx.samples.synthetic:

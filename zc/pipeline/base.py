@@ -116,6 +116,10 @@ class Pass(ABC):
         """The passes that stand for this one and the one behind it, where they are one schedule; None: they are not."""
         return None
 
+    def ready(self, ctx: Context) -> None:
+        """ZcError when what it takes is missing, such as a package or samples. Asked before the first pass runs."""
+        return  # most take the model alone
+
     @abstractmethod
     def run(self, model: Model, ctx: Context) -> PassResult:
         """Edit the model; say what was done and what not. ZcError when options or model make it impossible."""

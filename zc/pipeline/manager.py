@@ -118,6 +118,8 @@ def run_pipeline(
         report.notes.append(Note("warning", f"output '{name}'", what))
     if started is not None:
         started(steps)
+    for one in steps.passes:
+        one.ready(ctx)
     for index, one in enumerate(steps.passes):
         before = model.copy() if reproducers is not None else model
         try:

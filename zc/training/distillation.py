@@ -79,9 +79,14 @@ def match_models(
 
 
 def _require_inputs(student: Model, teacher: Model) -> None:
-    missing = [spec.name for spec in teacher.inputs if spec.name not in {s.name for s in student.inputs}]
-    if missing:
-        raise ZcError(f"the teacher takes an input '{missing[0]}' that the model does not have")
+    own = {spec.name: spec for spec in student.inputs}
+    for theirs in teacher.inputs:
+        if theirs.name not in own:
+            raise ZcError(f"the teacher takes an input '{theirs.name}' that the model does not have")
+        mine = own[theirs.name]
+        known = mine.shape is not None and theirs.shape is not None
+        if mine.dtype != theirs.dtype or (known and not _fit(mine.shape or (), theirs.shape or ())):
+            raise ZcError(f"the teacher takes {theirs}, the model {mine}; give a teacher with the same inputs")
 
 
 class Distillation:

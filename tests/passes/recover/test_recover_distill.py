@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from zc.backends import find_target
 from zc.data import Samples
 from zc.errors import ZcError
 from zc.ir.diff import diff
-from zc.ir.model import Model
-from zc.pipeline.base import PassResult
+from zc.ir.model import Model, from_text
+from zc.pipeline.base import Context, PassResult
+from zc.pipeline.manager import run_pipeline
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra train)")
 
@@ -170,10 +172,12 @@ def test_over_fitting_is_seen_on_the_held_back_rows(net: Net, samples: Rows, tra
 def test_bad_input_is_one_line(net: Net, samples: Rows, train: Train, tmp_path: Path) -> None:
     student = net(1)
     rows = samples(student)
+    wider = from_text('<ir_version: 8, opset_import: ["" : 17]> g (float[N,7] x) => (float[N,7] y) { y = Softmax (x) }')
     for text, teacher, given, message in (
         ("distill", net(0), None, "distill needs samples of the model's inputs: give some with --calib"),
         ("distill", None, rows, "there is no model before this one to learn from; name one with teacher=FILE"),
         ("distill", net(0, tail="y = Neg (r) z = MatMul (r, v)"), rows, "teacher's output 'y' has shape"),
+        ("distill", wider, rows, "the teacher takes x: float32[N,7], the model x: float32[N,6]; give a teacher"),
         ("distill:outputs=nothing", net(0), rows, "outputs=nothing: g has no such value"),
         ("distill:loss=labels", net(0), rows, "rows.npz rows 0:256 has no labels"),
         ("distill:augment=flip", net(0), rows, "augment=flip is for images, but no input takes batches of them"),
@@ -229,3 +233,15 @@ def test_missing_torch_is_one_line(net: Net, samples: Rows, train: Train, monkey
     student = net(1)
     with pytest.raises(ZcError, match=r"distill needs torch, which is not installed: pip install 'zc\[train\]'"):
         train("distill", student, samples(student), net(0))
+
+
+def test_what_is_missing_is_said_before_the_first_pass_runs(
+    net: Net, samples: Rows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    student, ran = net(1), list[str]()
+    for text, rows in (("fold,distill", None), (f"fold,distill:teacher={tmp_path}/no.onnx", samples(student))):
+        with pytest.raises(ZcError):
+            run_pipeline(
+                student, text, Context(find_target("ort-cpu", None), rows), hooks=[lambda run, _: ran.append(run.name)]
+            )
+    assert ran == []
