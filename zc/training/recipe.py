@@ -12,6 +12,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 AUTO_EPOCHS = 30
 AUTO_STEPS = (300, 3000)
 """Least and most steps where no budget is given."""
+LOWEST = 0.02
+"""The lowest learning rate that is tried, as a part of the first: after four times a third."""
 FINAL = 0.01
 """Share of the learning rate that a falling schedule ends with."""
 
@@ -28,8 +30,10 @@ class Recipe:
     batch: int = 64
     optimizer: Optimizer = "adamw"
     lr: float | None = None
-    """At its highest, or None for what short trials find (`zc.training.rates`); with adamw in units of the size of
-    each weight (`zc.training.units`)."""
+    """At its highest; with adamw in units of the size of each weight (`zc.training.units`). None: `first`, and lower
+    ones where that harms."""
+    first: float = 0.003
+    """The learning rate to begin with where none is given, with adamw; ten times that with sgd."""
     schedule: Schedule = "cosine"
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises."""
@@ -60,14 +64,23 @@ class Recipe:
             full = min(max(AUTO_EPOCHS * batches, AUTO_STEPS[0]), AUTO_STEPS[1])
         return max(round(full * self.share), 1)
 
-    def rate(self, step: int, total: int) -> float:
-        """The learning rate of a step, 0 <= step < total."""
-        assert self.lr is not None, "found by trials first"
+    @property
+    def first_rate(self) -> float:
+        """The learning rate to begin with."""
+        return self.lr if self.lr is not None else self.first * (10 if self.optimizer == "sgd" else 1)
+
+    @property
+    def lowest(self) -> float:
+        """The learning rate below which none is tried."""
+        return self.first_rate * LOWEST
+
+    def part(self, step: int, total: int) -> float:
+        """What part of the learning rate a step has, 0 <= step < total."""
         rising = self.warmup * total
         if step < rising:
-            return self.lr * (step + 1) / (rising + 1)
+            return (step + 1) / (rising + 1)
         if self.schedule == "constant":
-            return self.lr
-        part = (step - rising) / max(total - rising, 1)
-        left = 0.5 * (1 + math.cos(math.pi * part)) if self.schedule == "cosine" else 1 - part
-        return self.lr * (FINAL + (1 - FINAL) * left)
+            return 1.0
+        done = (step - rising) / max(total - rising, 1)
+        left = 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1 - done
+        return FINAL + (1 - FINAL) * left

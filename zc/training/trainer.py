@@ -2,9 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,15 +16,18 @@ from zc.training.checkpoint import Checkpoint
 from zc.training.devices import autocast, gains_by_bfloat16, pick_device, threads, to_device
 from zc.training.graph import GraphModule
 from zc.training.ops.call import Tensor
-from zc.training.rates import RATES, choose_rate, trial_steps
 from zc.training.recipe import Recipe
-from zc.training.rows import HELD_ROWS, Parts, Rows, open_rows
+from zc.training.rows import Parts, Rows
 from zc.training.sparsity import GroupPenalty
 from zc.training.units import UnitAdam
 
 EVALUATIONS = 20
 """How often the held-back rows are looked at in a run; checkpoints are written then."""
 _TIMED_STEPS = 4
+_PROBATION = 0.25
+"""Share of the steps by which a learning rate that was not given must have lowered the loss on held-back rows."""
+_LOWER = 3.0
+"""By how much the next one is lower."""
 _BORNE = 0.05
 """Share of a loss that rounding may add."""
 Mixed = tuple[Tensor, Tensor] | None
@@ -142,13 +143,23 @@ class _Run:
             self._begin()
         else:
             self._restore(state)
-        outcome.rate = self.recipe.lr or math.nan
+        while self._steps(track, label):
+            self._begin_lower()
+        outcome.steps = self.step
+        if self.best:
+            self._put(self.best)
+        self.module.batch_statistics(False)
+        return outcome
+
+    def _steps(self, track: Track, label: str) -> bool:
+        """The steps that are left; True if they shall begin again at a lower learning rate."""
+        outcome, losses, shown = self.outcome, list[float](), [math.nan]
         every = max(outcome.total // EVALUATIONS, 1)
-        losses: list[float] = []
-        shown = [math.nan]
         for _ in track(range(self.step, outcome.total), lambda: f"{label} {shown[0]:.4g}", outcome.total - self.step):
             loss = self._advance(outcome.total)
             if not math.isfinite(loss):
+                if self._harms():
+                    return True
                 self._diverged(loss)
                 break
             losses.append(loss)
@@ -158,23 +169,37 @@ class _Run:
                 outcome.train.append(float(np.mean(losses)))
                 losses.clear()
                 self._look()
+                if self.step >= _PROBATION * outcome.total and self._harms():
+                    return True
                 if self.checkpoint is not None:
                     self.checkpoint.write(self._state())
                 if self.recipe.patience and self.waited >= self.recipe.patience:
                     outcome.stopped = f"no progress in {self.waited} evaluations"
                     break
-        outcome.steps = self.step
-        if self.best:
-            self._put(self.best)
-        self.module.batch_statistics(False)
-        return outcome
+        return False
+
+    def _harms(self) -> bool:
+        """Is the learning rate ours to choose, and has nothing become better with it?"""
+        outcome = self.outcome
+        return self.recipe.lr is None and outcome.best_step == 0 and outcome.rate > self.recipe.lowest
+
+    def _begin_lower(self) -> None:
+        """Begin again from the start at a third of the learning rate."""
+        outcome = self.outcome
+        if self.recipe.minutes is not None:
+            outcome.total = max(outcome.total - self.step, 1)
+        self._put(self.best)
+        outcome.rate, outcome.last, self.step, self.waited = outcome.rate / _LOWER, outcome.first, 0, 0
+        outcome.train.clear()
+        self.optimizer = self._optimizer()
+        self._begin_average()
 
     # ---- one step
 
     def _advance(self, total: int) -> float:
         batch = self._batch(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.step, total)
+            group["lr"] = self.outcome.rate * self.recipe.part(self.step, total)
         self.module.batch_statistics(self.recipe.batchnorm)
         with autocast(self.narrow, self.device):
             terms = self.objective.terms(batch, True)
@@ -263,8 +288,7 @@ class _Run:
     # ---- state
 
     def _begin(self) -> None:
-        if self.recipe.ema:
-            self.average = [w.clone() for w in self._weights()]
+        self._begin_average()
         if self.recipe.precision == "auto" and gains_by_bfloat16(self.device):
             self.narrow = self._bears_bfloat16()
         if self.objective.balanced:
@@ -272,14 +296,9 @@ class _Run:
                 self._total(self.objective.terms(self._batch(0), True))
         if self.parts.held is not None:
             self.outcome.first = self.outcome.best = self.outcome.last = self._judge(self.parts.held)
-        self.best = [w.clone() for w in (*self._weights(), *self.module.moving())]
-        given = self.recipe.total(self.per_epoch)
-        total = self._timed_total() if given is None else given
-        if self.recipe.lr is None:
-            rate, taken = self._find_rate(total)
-            self.recipe = replace(self.recipe, lr=rate)
-            total = max(total - taken, 1) if given is None else total
-        self.outcome.total = total
+        self.best = self._now()
+        self.outcome.rate = self.recipe.first_rate
+        self.outcome.total = self.recipe.total(self.per_epoch) or self._timed_total()
 
     def _bears_bfloat16(self) -> bool:
         """Does its rounding leave the loss what it is? Where outputs vary little about a large mean, it does not."""
@@ -291,46 +310,23 @@ class _Run:
         exact, rounded = found
         return all(abs(rounded[name] - exact[name]) <= _BORNE * exact[name] for name in exact)
 
-    def _find_rate(self, total: int) -> tuple[float, int]:
-        """The learning rate by short trials, and how many steps they took."""
-        rows, taken, steps = self.parts.held, 0, trial_steps(total)
-        if rows is None:
-            rows = open_rows(self.rows.samples.take(0, min(self.rows.count, HELD_ROWS)))
-        start = self._judge(rows)
+    def _begin_average(self) -> None:
+        self.average = [w.clone() for w in self._weights()] if self.recipe.ema else []
 
-        def trial(rate: float) -> float:
-            nonlocal taken
-            with self._taken_back(rate):
-                for self.step in range(steps):
-                    taken += 1
-                    if not math.isfinite(self._advance(steps)):
-                        return math.inf
-                return self._judge(rows)
-
-        return choose_rate(self.recipe.optimizer, start, trial), taken
-
-    @contextmanager
-    def _taken_back(self, rate: float) -> Iterator[None]:
-        """Steps at a rate after which all is as it was."""
-        recipe, saved = self.recipe, [w.clone() for w in (*self._weights(), *self.module.moving())]
-        average = [w.clone() for w in self.average]
-        self.recipe = replace(recipe, lr=rate)
-        try:
-            yield
-        finally:
-            self._put(saved)
-            self.recipe, self.step = recipe, 0
-            self.average, self.optimizer = average, self._optimizer()
+    def _now(self) -> list[Tensor]:
+        """The weights and the statistics as they stand."""
+        return [w.clone() for w in (*self._weights(), *self.module.moving())]
 
     def _timed_total(self) -> int:
         """How many steps the minutes are good for: a few are timed, and taken back."""
         assert self.recipe.minutes is not None
-        times = []
-        with self._taken_back(RATES[self.recipe.optimizer][-1]):
-            for _ in range(_TIMED_STEPS):
-                begin = time.perf_counter()
-                self._advance(_TIMED_STEPS)
-                times.append(time.perf_counter() - begin)
+        saved, average, times = self._now(), [w.clone() for w in self.average], []
+        for _ in range(_TIMED_STEPS):
+            begin = time.perf_counter()
+            self._advance(_TIMED_STEPS)
+            times.append(time.perf_counter() - begin)
+        self._put(saved)
+        self.average, self.optimizer = average, self._optimizer()
         return max(int(60 * self.recipe.minutes * self.recipe.share / float(np.median(times[1:]))), 1)
 
     def _state(self) -> dict[str, Any]:
@@ -344,14 +340,13 @@ class _Run:
             "best": self.best,
             "waited": self.waited,
             "scales": self.scales,
-            "rate": self.recipe.lr,
             "narrow": self.narrow,
             "outcome": outcome,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.step, self.waited, self.scales = state["step"], state["waited"], state["scales"]
-        self.recipe, self.narrow = replace(self.recipe, lr=state["rate"]), state["narrow"]
+        self.narrow = state["narrow"]
         self._put([*state["weights"], *state["moving"]])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = [t.to(self.device) for t in state["average"]]

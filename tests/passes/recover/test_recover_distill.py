@@ -11,8 +11,10 @@ from zc.data import Samples
 from zc.errors import ZcError
 from zc.ir.diff import diff
 from zc.ir.model import Model, from_text
+from zc.passes.recover.distill import Distill
 from zc.pipeline.base import Context, PassResult
 from zc.pipeline.manager import run_pipeline
+from zc.pipeline.spec import Pipeline, parse
 
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra train)")
 
@@ -245,3 +247,21 @@ def test_what_is_missing_is_said_before_the_first_pass_runs(
                 student, text, Context(find_target("ort-cpu", None), rows), hooks=[lambda run, _: ran.append(run.name)]
             )
     assert ran == []
+
+
+def test_a_learning_rate_that_harms_is_lowered_and_what_helped_is_recorded(
+    net: Net, samples: Rows, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Distill, "first_rate", 3.0)
+    student, rows = net(0), samples(net(0))
+    for constant in student.constants():
+        constant.values = (constant.values * np.float32(1.02)).astype(np.float32)
+    again = student.copy()
+    result = train("distill:steps=60", student, rows, net(0))
+    rate = float(result.stats["lr"])
+    assert rate < 3
+    first, last = stats(result)
+    assert last < first
+    assert result.chose == parse(f"distill:steps=60:lr={rate!r}:loss={'+'.join(result.chose.loss)}").passes[0]
+    train(str(Pipeline((result.chose,))), again, rows, net(0))
+    assert weights(again) == weights(student)
