@@ -122,6 +122,10 @@ class Backend(ABC):
         """ZcError when a package is missing that it takes to write a file of that name: asked before any work."""
         return
 
+    def foresee(self, model: Model, path: Path) -> None:
+        """ZcError for what `emit` would refuse and no pass mends: said before the passes run, which may take long."""
+        return
+
     @abstractmethod
     def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
         """Write a legalised model, whole or not at all. ZcError names the node that the place has no form for."""
@@ -159,11 +163,16 @@ def prepare(backend: Backend, model: Model, ctx: Context) -> list[Note]:
         report = run_pipeline(model, steps, ctx, verify=backend.proof)
         extend(model, report.effective)
         notes = [*report.notes, *(note for run in report.passes for note in run.notes)]
-    broken = [one for one in backend.check(model) if one.severity == "error"]
+    refuse(backend, model, backend.check(model))
+    return notes
+
+
+def refuse(backend: Backend, model: Model, found: Sequence[Violation]) -> None:
+    """ZcError with the first rule that is broken so that the place refuses the model, and how many are."""
+    broken = [one for one in found if one.severity == "error"]
     if broken:
         more = f"; and {len(broken) - 1} more, which `zc check --target {backend.name}` lists" if broken[1:] else ""
         raise ZcError(f"{model.name}: {broken[0].line}{more}")
-    return notes
 
 
 def deliver(backend: Backend, model: Model, path: Path, ctx: Context) -> tuple[Artifact, Sequence[Note]]:

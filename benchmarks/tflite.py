@@ -1,6 +1,9 @@
 """Models as float and int8 .tflite in LiteRT, beside onnxruntime: accuracy, codes, size and time.
 
-    python benchmarks/tflite.py [MODEL ...] [--rows 200] [--calib 100] [--passes quantize] [--write table.md]
+    python benchmarks/tflite.py [MODEL ...] [--rows 200] [--calib 100] [--passes quantize] [--beside DIR]
+
+--beside: a folder with a folder for each model that onnx2tf has written (`onnx2tf -i MODEL.onnx -o DIR/MODEL -b 1
+-oiqt`, in an environment of its own: it needs TensorFlow); sizes and times are then held against those files.
 
 Every row of samples runs alone. `int8 ONNX` is the Q/DQ model that the int8 file is written from, in onnxruntime.
 Codes are compared at the last value that both compute as codes. Times are ratios of processor time on one thread,
@@ -11,6 +14,7 @@ import argparse
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +32,9 @@ from zc.backends.tflite.lowering import NoForm
 from zc.backends.tflite.targets import TARGET
 from zc.backends.tflite.tidy import tidy
 from zc.data import Samples
-from zc.execute import Runner, Runs, relative_error
+from zc.execute import Feeds, Runner, Runs, relative_error
 from zc.ir.bind import fix_shapes
+from zc.ir.graph import Array
 from zc.ir.model import Model, load
 from zc.measure.latency import bench
 from zc.pipeline.base import Context
@@ -40,6 +45,10 @@ HEAD = (
     "| codes 0 / 1 / more off | transposes | MB float / int8 "
     "| time int8 / float | float / onnxruntime | int8 / onnxruntime |"
 )
+
+
+BESIDE = " onnx2tf: MB float / int8 | time / onnx2tf's, float / int8 |"
+"""Columns of the files of another writer."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,34 @@ class Line:
     def text(self) -> str:
         """As a row of Markdown."""
         return f"| {self.name} | {' | '.join(self.cells)} |"
+
+
+class Foreign:
+    """A file that zc did not write: its images are NHWC, and it does not say so."""
+
+    name = "onnx2tf"
+
+    def __init__(self, path: Path) -> None:
+        self.runner = LiteRtRunner(path)
+
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """All outputs, as the file has them."""
+        given = {}
+        for name, detail in self.runner.inputs.items():
+            array = feeds[name]
+            same = array.ndim != 4 or array.shape[1:] == tuple(detail["shape"][1:])
+            given[name] = array if same else array.transpose(0, 2, 3, 1)
+        return self.runner.run(given)
+
+
+def beside(folder: Path, ours: Sequence[Runs], feeds: Sequence[Feeds]) -> tuple[str, str]:
+    """Sizes of the files of onnx2tf in a folder, and our time over theirs, for float and int8; '-' where one is not."""
+    sizes, ratios = [], []
+    for kind, runner in zip(("float32", "integer_quant"), ours, strict=True):
+        found = [p for p in sorted(folder.glob(f"*_{kind}.tflite")) if not p.name.endswith(f"_full_{kind}.tflite")]
+        sizes.append(f"{found[0].stat().st_size / 1e6:.2f}" if found else "-")
+        ratios.append(f"{bench([Foreign(found[0]), runner], feeds, budget=3)[1].ratio:.2f}" if found else "-")
+    return " / ".join(sizes), " / ".join(ratios)
 
 
 def outputs(runner: Runs, samples: Samples) -> Outputs:
@@ -102,8 +139,8 @@ def histogram(flat: Flat, model: Model, samples: Samples) -> str:
     return " / ".join(f"{part.mean() * 100:.2f}" for part in (shares == 0, shares == 1, shares > 1))
 
 
-def measure(case: Case, rows: int, calib_rows: int, passes: str) -> Line:
-    """Quantise, write both files, run everything."""
+def measure(case: Case, rows: int, calib_rows: int, passes: str, others: Path | None) -> Line:
+    """Quantise, write both files, run everything; `others`: see `beside`."""
     model = load(SHARED / "models" / f"{case.model}.onnx")
     with tempfile.TemporaryDirectory(prefix="zc-") as folder:
         calib, test = case.load(model, calib_rows, rows, Path(folder))
@@ -125,7 +162,7 @@ def measure(case: Case, rows: int, calib_rows: int, passes: str) -> Line:
     ]
     worst = max(relative_error(found[2][n].astype(v.dtype), v) for n, v in found[0].items())
     times = bench([runners[2], runners[3]], feeds, budget=3)[1].ratio
-    beside = [bench([runners[i], runners[i + 2]], feeds, budget=3)[1].ratio for i in (0, 1)]
+    onnxruntime = [bench([runners[i], runners[i + 2]], feeds, budget=3)[1].ratio for i in (0, 1)]
     transposes = [Counter(op.code for op in one.graph.ops)["TRANSPOSE"] for one in (floating, integer)]
     cells = (
         f"{worst:.0e}",
@@ -135,7 +172,8 @@ def measure(case: Case, rows: int, calib_rows: int, passes: str) -> Line:
         " / ".join(map(str, transposes)),
         f"{len(data[0]) / 1e6:.2f} / {len(data[1]) / 1e6:.2f}",
         f"{times:.2f}",
-        *(f"{ratio:.2f}" for ratio in beside),
+        *(f"{ratio:.2f}" for ratio in onnxruntime),
+        *(() if others is None else beside(others / case.model, runners[2:], feeds)),
     )
     return Line(case.model, cells)
 
@@ -147,13 +185,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200, help="samples to measure on")
     parser.add_argument("--calib", type=int, default=100, help="samples to calibrate with")
     parser.add_argument("--passes", default="quantize", help="pipeline of the int8 file")
+    parser.add_argument("--beside", type=Path, metavar="DIR", help="folders of files that onnx2tf has written")
     parser.add_argument("--write", type=Path, help="file for the table")
     args = parser.parse_args()
-    lines = [HEAD, "|---" * HEAD.count(" | ") + "|---|"]
+    head = HEAD + ("" if args.beside is None else BESIDE)
+    lines = [head, "|---" * head.count(" | ") + "|---|"]
     print("\n".join(lines), flush=True)
     wanted = [case for case in chosen(args.models) if case in CASES]
     for case in wanted:
-        lines.append(measure(case, args.rows, args.calib, args.passes).text)
+        lines.append(measure(case, args.rows, args.calib, args.passes, args.beside).text)
         print(lines[-1], flush=True)
     if args.write:
         args.write.write_text("\n".join(lines) + "\n")

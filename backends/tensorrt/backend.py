@@ -82,6 +82,11 @@ class TensorRT(Backend):
         """Onnxruntime has no kernels for bfloat16 on a CPU."""
         return "structure" if self.rest == "bfloat16" else "numeric"
 
+    def foresee(self, model: Model, path: Path) -> None:
+        """Open dimensions without sizes."""
+        if path.suffix in self.folders:
+            make_profiles(model, read_dims(self.dims))
+
     def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
         """Write the folder, whole or not at all. ZcError for an open dimension without sizes."""
         if path.suffix == ".onnx":

@@ -1,11 +1,11 @@
 """TensorFlow Lite as a place of deployment."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from zc.backends.base import Artifact, Backend, Engine, Prediction
+from zc.backends.base import Artifact, Backend, Engine, Prediction, prepare, refuse
 from zc.backends.rules import Violation
 from zc.backends.tflite.emit import SIGNATURE, Flat, TfliteOptions, bundle, flatten
 from zc.backends.tflite.flatbuffer import schema
@@ -15,10 +15,14 @@ from zc.backends.tflite.litert import LiteRtRunner
 from zc.backends.tflite.prediction import predict, refusals
 from zc.backends.tflite.proof import prove
 from zc.backends.tflite.targets import TARGET, WHOLE
+from zc.errors import ZcError
 from zc.ir.files import write_atomically
-from zc.ir.model import Model
+from zc.ir.model import Model, load
 from zc.pipeline.base import Context, Note
 from zc.target import Target
+
+_STAYS = frozenset({"no-form", "open-size", "dimensions"})
+"""Rules that a model which breaks them breaks after every pass as well."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,15 @@ class Tflite(Backend):
     """Images at inputs and outputs: channels last, as LiteRT computes, or in ONNX's order behind a transpose."""
     signature: str = SIGNATURE
     """Name of the signature by which runtimes call the file."""
+    also: tuple[str, ...] = ()
+    """Further models in the same file, each under a signature of its own, as decode@decoder.onnx+embed@embed.onnx;
+    equal weights are stored once."""
+
+    def __post_init__(self) -> None:
+        for one in self.also:
+            name, found, path = one.partition("@")
+            if not (name and found and path) or name == self.signature:
+                raise ZcError(f"also={one}: expected NAME@MODEL.onnx, of a name other than '{self.signature}'")
 
     @property
     def target(self) -> Target:
@@ -57,6 +70,11 @@ class Tflite(Backend):
         if path.suffix in self.suffixes:
             schema()
 
+    def foresee(self, model: Model, path: Path) -> None:
+        """Operators without a form, and sizes that must be known: passes change neither."""
+        if path.suffix in self.suffixes:
+            refuse(self, model, [one for one in self.check(model) if one.rule in _STAYS])
+
     def flat(self, model: Model) -> Flat:
         """The graph of the file for a legalised model."""
         return flatten(model, TfliteOptions(self.form, self.io, self.order, {}, self.signature))
@@ -64,14 +82,25 @@ class Tflite(Backend):
     def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
         """Write the file after it was run in LiteRT and its outputs compared with the model's."""
         flat = self.flat(model)
-        data = bundle({self.signature: flat})
-        facts, notes = prove(model, data, ctx, exact=self.form == "float32")
+        others = {name: self._another(file, ctx) for name, _, file in (one.partition("@") for one in self.also)}
+        about = {name: text.encode() for name, text in sorted(model.metadata.items())}
+        data = bundle({self.signature: flat, **{name: self.flat(other) for name, other in others.items()}}, about)
+        exact = self.form == "float32"
+        facts, notes = prove(model, data, self.signature, ctx, exact=exact)
+        for name, other in others.items():
+            notes += prove(other, data, name, replace(ctx, samples=None), exact=exact)[1]
         write_atomically(path, lambda file: file.write(data))
         counts = Counter(op.code for op in flat.graph.ops)
         facts["operators"] = str(sum(counts.values()))
         facts["transposes"] = str(counts["TRANSPOSE"])
         notes += [Note("info", path.name, what) for what in flat.notes]
         return Artifact(path, len(data), tuple(notes), facts)
+
+    def _another(self, file: str, ctx: Context) -> Model:
+        """A further model of the file, legalised."""
+        model = load(file)
+        prepare(self, model, replace(ctx, samples=None))
+        return model
 
     def check(self, model: Model) -> list[Violation]:
         """Every node that has no form in the file."""

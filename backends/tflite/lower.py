@@ -10,10 +10,18 @@ from zc.backends.tflite.codes import on_codes
 from zc.backends.tflite.ends import input_layouts
 from zc.backends.tflite.flat import FlatGraph, FlatTensor, Quant
 from zc.backends.tflite.layout import Layout, permuted, plain
-from zc.backends.tflite.lowering import Lowering, NoForm
+from zc.backends.tflite.lowering import ELSEWHERE, Lowering, NoForm
 from zc.backends.tflite.table import RULES
 from zc.ir.graph import Constant, Node, Tensor
 from zc.ir.model import Model
+
+_ADVICE = {
+    "If": "make its condition a constant, so that `clean` keeps one branch, or write each branch as a model of its own "
+    "(tflite:also=NAME@BRANCH.onnx puts both into one file)",
+    "Loop": "export the model with a fixed number of steps, so that they are written out",
+    "Scan": "export the model with a fixed number of steps, so that they are written out",
+}
+"""By operator: what to do where a body is chosen or repeated at run time."""
 
 Refused = Callable[[NoForm], None]
 
@@ -76,7 +84,7 @@ def _lower_node(lowering: Lowering, node: Node, refused: Refused | None) -> None
         rule = RULES.get(node.op) if node.standard or node.op in {"QuantizeLinear", "DequantizeLinear"} else None
         if rule is None:
             where = "" if node.standard else f" of {node.domain}"
-            raise lowering.fail(f"TFLite has no form of this operator{where}")
+            raise lowering.fail(f"TFLite has no form of this operator{where}", _ADVICE.get(node.op, ELSEWHERE))
         if node.op not in {"QuantizeLinear", "DequantizeLinear"}:
             lowering.integer = on_codes(lowering, node)
         rule(lowering, node)

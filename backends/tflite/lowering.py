@@ -31,6 +31,10 @@ def dimensions(code: str) -> int:
     return _DIMENSIONS.get(code, 6 if code in _SIX or code.startswith("REDUCE_") else 8)
 
 
+ELSEWHERE = "cut it off the model and compute it outside in float, or write .onnx, where it stays float beside integers"
+"""What to do about an operator without a form."""
+
+
 class NoForm(ZcError):  # noqa: N818
     """A node that has no form in the file, and what to do."""
 
@@ -86,7 +90,7 @@ class Lowering:
 
     # ---- what is known of ONNX values
 
-    def fail(self, why: str, advice: str = "cut it off the model and compute it outside, or write .onnx") -> NoForm:
+    def fail(self, why: str, advice: str = ELSEWHERE) -> NoForm:
         """The error that the node at hand has no form in the file."""
         return NoForm(self.node, why, advice)
 

@@ -21,15 +21,15 @@ POOR = 20.0
 ROWS = 4
 
 
-def prove(model: Model, data: bytes, ctx: Context, *, exact: bool) -> tuple[dict[str, str], list[Note]]:
-    """How far the outputs of a file are from the model's, on a few samples.
+def prove(model: Model, data: bytes, signature: str, ctx: Context, *, exact: bool) -> tuple[dict[str, str], list[Note]]:
+    """How far the outputs of a signature of a file are from the model's, on a few samples.
 
     exact: it computes what the model does; then a difference beyond float noise is an error.
 
     Raises:
         CheckFailed: LiteRT computes something else. ZcError: LiteRT does not run the file.
     """
-    runner = LiteRtRunner(data)
+    runner = LiteRtRunner(data, signature=signature)
     try:
         samples = ctx.samples if ctx.samples is not None else synthetic_samples(model, rows=ROWS, seed=ctx.seed)
         feeds = list(_some(samples))

@@ -193,6 +193,12 @@ def test_open_dimensions_want_sizes(tmp_path: Path, text: str, message: str) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_open_dimensions_are_refused_before_the_passes_run(tmp_path: Path) -> None:
+    with pytest.raises(ZcError, match="input 'x' leaves dimension 'S' open"):
+        find_backend("tensorrt").foresee(net(DYNAMIC), tmp_path / "net.trt")
+    find_backend("tensorrt").foresee(net(DYNAMIC), tmp_path / "net.onnx")
+
+
 def test_a_dimension_without_a_name_is_called_after_its_input(tmp_path: Path) -> None:
     emit(net(DYNAMIC), tmp_path / "net.trt", "tensorrt:dims=S/1/2/4+v.1/1/2/4")
     profiles = read_manifest(tmp_path / "net.trt")["tensorrt"]["profiles"]

@@ -92,6 +92,8 @@ def optimize(options: Options) -> None:
     model = load(source)
     apply_shapes(model, options.shapes)
     size = disk_bytes(model)
+    if output is not None and not plugins:  # a pass of somebody's own may mend anything
+        backend.foresee(model, output)
     samples = None if options.data is None else load_data(model.inputs, options.data, options.rows, options.prep)
     _unused_data(options)
     judged = None if options.eval_data is None else _judged_samples(options, model)

@@ -15,7 +15,7 @@ from zc.backends.tflite.litert import LiteRtRunner, metadata
 from zc.data.synthetic import synthesize
 from zc.errors import CheckFailed, ZcError
 from zc.execute import Runner
-from zc.ir.model import Model, from_text
+from zc.ir.model import Model, from_text, load
 from zc.pipeline.base import Context
 
 pytestmark = pytest.mark.usefixtures("litert")
@@ -60,6 +60,50 @@ def test_equal_weights_of_several_signatures_are_stored_once() -> None:
     np.testing.assert_array_equal(*runs)
     with pytest.raises(ZcError, match="no signature 'three' in the file; it has one, two"):
         LiteRtRunner(both, signature="three")
+
+
+def test_one_command_writes_several_models_into_a_file(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        dense(len(name) if name == "one" else 7).save(tmp_path / f"{name}.onnx")
+    backend = find_backend(f"tflite:signature=one:also=two@{tmp_path}/two.onnx")
+    model = load(tmp_path / "one.onnx")
+    model.metadata["author"] = "me"
+    deliver(backend, model, tmp_path / "both.tflite", Context(backend.target))
+    feeds = {"x": np.ones((1, 64), np.float32)}
+    for name in ("one", "two"):
+        got = LiteRtRunner(tmp_path / "both.tflite", signature=name).run(feeds)["y"]
+        np.testing.assert_allclose(got, Runner(load(tmp_path / f"{name}.onnx")).run(feeds)["y"], rtol=1e-5)
+    assert metadata((tmp_path / "both.tflite").read_bytes())["author"] == b"me"
+
+
+def test_further_models_need_a_name_of_their_own() -> None:
+    with pytest.raises(ZcError, match=r"also=two\.onnx: expected NAME@MODEL\.onnx"):
+        find_backend("tflite:also=two.onnx")
+
+
+UNSURE = """<ir_version: 8, opset_import: ["" : 17]> g (float[2,3,3] x, float[2,3,3] w) => (float[2] y) {
+    a = Add (x, w)
+    y = Det (a)
+}"""
+
+
+def test_what_no_pass_mends_is_said_before_the_passes_run(tmp_path: Path) -> None:
+    with pytest.raises(ZcError, match=r"no-form: .*Det: .*compute it outside in float, or write \.onnx"):
+        BACKEND.foresee(from_text(UNSURE), tmp_path / "out.tflite")
+    BACKEND.foresee(from_text(UNSURE), tmp_path / "out.onnx")
+    open_image = from_text("""<ir_version: 8, opset_import: ["" : 17]> g (float[N,3,H,W] x) => (float[N,3,A,B] y)
+        <float[4] s = {1,1,2,2}> { y = Resize <mode = "linear"> (x, , s) }""")
+    with pytest.raises(ZcError, match=r"open-size: .*--shape input=1,3,224,224"):
+        BACKEND.foresee(open_image, tmp_path / "out.tflite")
+
+
+def test_a_branch_chosen_at_run_time_is_refused_with_what_to_do() -> None:
+    model = from_text("""<ir_version: 8, opset_import: ["" : 17]> g (float[2] x, bool c) => (float[2] y) {
+        y = If (c) <then_branch = t () => (float[2] a) { a = Add (x, x) },
+                    else_branch = e () => (float[2] b) { b = Mul (x, x) }>
+    }""")
+    with pytest.raises(ZcError, match="make its condition a constant"):
+        to_tflite(model)
 
 
 def test_the_same_model_gives_the_same_bytes() -> None:
