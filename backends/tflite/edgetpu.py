@@ -85,7 +85,7 @@ def mapping_breaks(graph: FlatGraph) -> Iterator[Violation]:
     """Every operator that is not mapped, in order, and whether the weights of those that are fit on the chip."""
     for name, tensor in graph.inputs.items():
         if not tensor.static:
-            fix = f"state the shape, in ONNX's order of axes: --shape {name}=1,..."
+            fix = f"state the sizes, in ONNX's order of axes: --shape {name}=1,..."
             yield Violation("open-size", name, "a size is only known at run time", REQUIREMENTS, fix)
             return
     cached, first = 0, True

@@ -83,7 +83,7 @@ class LiteRtRunner:
         if scale and array.dtype.kind == "f":
             info = np.iinfo(kind)
             array = np.clip(np.rint(array / scale) + zero, info.min, info.max)
-        return np.ascontiguousarray(array.astype(kind)).reshape(array.shape)
+        return np.ascontiguousarray(array, kind).reshape(array.shape)
 
     def _taken(self, name: str, detail: Any, array: Array) -> Array:
         scale, zero = detail["quantization"]

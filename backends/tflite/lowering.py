@@ -14,7 +14,7 @@ import numpy as np
 from zc.backends.tflite.flat import FlatGraph, FlatOp, FlatTensor, Option, Quant, Shape
 from zc.backends.tflite.layout import Layout, between, keeps_order, permuted, plain
 from zc.errors import ZcError
-from zc.ir.graph import Array, Graph, Node, Tensor, describe, fixed_value
+from zc.ir.graph import Array, Constant, Graph, Node, Tensor, describe, fixed_value
 
 FLOATS = frozenset({"float16", "bfloat16", "float64"})
 """Types whose values become float32: LiteRT's kernels have no others."""
@@ -96,7 +96,7 @@ class Lowering:
 
     def open_size(self, why: str) -> NoForm:
         """The error that the node at hand needs a size that the model leaves open."""
-        return NoForm(self.node, why, "give the sizes of the inputs, as --shape input=1,3,224,224", "open-size")
+        return NoForm(self.node, why, f"state the sizes: {sizes_to_state(self.graph)}", "open-size")
 
     def constant(self, tensor: Tensor) -> Array | None:
         """The numbers of a value that is known now, halves and doubles as float32, else None."""
@@ -315,6 +315,20 @@ class Lowering:
         """Let a tensor of the file stand for a value."""
         layout = plain(len(made.shape)) if layout is None else layout
         self.values[id(tensor)] = Value(made, layout)
+
+
+def sizes_to_state(graph: Graph) -> str:
+    """The options that would state the open sizes of the inputs: a batch of one, the rest for the user to fill in."""
+    options = []
+    for tensor in graph.inputs:
+        shape = tensor.shape
+        if isinstance(tensor, Constant) or (shape is not None and all(isinstance(d, int) for d in shape)):
+            continue
+        sizes = ["SIZES"] if shape is None else [str(d or f"SIZE{i}") for i, d in enumerate(shape)]
+        if shape and not isinstance(shape[0], int):
+            sizes[0] = "1"
+        options.append(f"--shape {tensor.name}={','.join(sizes)}")
+    return " ".join(options) or "that of a value which is computed at run time cannot be stated; compute it outside"
 
 
 def _shown(shape: Shape) -> str:

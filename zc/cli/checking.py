@@ -30,7 +30,9 @@ def check(source: str, target: str | None, shapes: tuple[str, ...], as_json: boo
         )
     else:
         _list(found)
-        click.echo(f"{source}: {backend.name}: {errors} errors, {len(found) - errors} that cost time")
+        click.echo(
+            f"{source}: {backend.name}: {errors} error{'s'[: errors != 1]}, {len(found) - errors} that cost time"
+        )
         if predicted is not None:
             _show(predicted)
         elif reason:
