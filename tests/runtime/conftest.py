@@ -75,8 +75,7 @@ def _agree(model: Model, feeds: dict[str, np.ndarray], threads: int = 1, islands
     assert len(session.float_nodes) == islands, session.float_nodes
     config = {"session.qdqisint8allowed": "1"}
     want = Runner(model, threads=1, config=config).run(feeds)
-    shared = {} if threads == 1 else {"LEAST_WORK": 1, "LEAST_SHARED": 0}  # however small
-    with patch.multiple("zc.runtime.plan", **shared):
+    with patch.multiple("zc.runtime.plan", LEAST_WORK=1, LEAST_SHARED=0):  # threads share every step, however small
         got = session.run(None, feeds)
     for array, name in zip(got, want, strict=True):
         assert array.dtype == want[name].dtype
