@@ -96,7 +96,7 @@ class Session:
         )
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._lock = threading.Lock()
-        self._fitting: set[tuple[str, np.dtype[Any], tuple[int, ...]]] = set()
+        self._fitting: set[tuple[str, np.dtype[Any], tuple[int, ...]]] | None = None
 
     def _refuse(self) -> None:
         shown = "; ".join(f"{n.op} '{n.node}': {n.reason}" for n in self.float_nodes[:5])
