@@ -10,7 +10,7 @@ from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.passes.layers.layers import Layer
 from zc.passes.layers.normal import Normal
-from zc.passes.layers.rows import choose_positions, enough, padding_of, rows_of
+from zc.passes.layers.rows import choose_positions, padding_of, rows_of
 from zc.passes.quantize.calibrate import stream
 from zc.pipeline.base import Context
 
@@ -62,7 +62,7 @@ def _observe(model: Model, layers: Sequence[Layer], samples: Samples, ctx: Conte
         counts = padding_of({name: values[name] for name in fed})
         for place, layer in enumerate(layers):
             source = values[layer.source.name]
-            positions = choose_positions(layer, source, 1000 * place + number, counts, enough(layer, samples.rows))
+            positions = choose_positions(layer, source, 1000 * place + number, counts)
             rows = rows_of(layer, source, positions)
             sums[place].add(rows, _inputs(layer) <= WIDEST)
     return {id(layer.node): one.observed() for layer, one in zip(layers, sums, strict=True)}
