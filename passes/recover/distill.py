@@ -1,6 +1,6 @@
 """The pass `distill`: the model learns from what it was before, or from another model."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,8 +40,7 @@ class Distill(TrainingPass):
     loss: tuple[str, ...] = ("auto",)
     """What to have in common, separated by +: soft (class probabilities), logits (squared error of outputs), features
     (inner values), attention (where inner values are large), jacobian (gradients by the input), labels (of the
-    samples). auto: soft for class scores (behind a Softmax, or where one would be confident), else logits; and
-    features where both have inner values in common."""
+    samples). auto: soft for class scores (behind a Softmax, or where one would be confident), else logits."""
     weights: tuple[float, ...] = ()
     """A weight for each loss, separated by +; without them all count the same at the start."""
     temperature: float = 4.0
@@ -107,8 +106,6 @@ def distil(options: "Distill", model: Model, ctx: Context, *, learn_scales: bool
     if options.blocks > 1:
         return train_blocks(options, model, teacher, ctx, samples, learn_scales)
     match = match_models(model, teacher, options.outputs, options.features)
-    if options.loss == ("auto",) and match.hints + match.narrowed:
-        options = replace(options, loss=("auto", "features"))
     _require_pairs(options, match)
     return train_towards(options, model, teacher, match, options.chosen(model), ctx, samples, learn_scales)
 
