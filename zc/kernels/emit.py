@@ -306,3 +306,35 @@ def set_word(_: Any, address: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def int_at(_: Any, address: Any) -> Any:
+    """The int32 at an address, as an int64."""
+
+    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        return b.sext(load(b, args[0], I32), I64)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def set_int(_: Any, address: Any, value: Any) -> Any:
+    """Write the low 32 bits of an int64."""
+
+    def codegen(context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        store(b, b.trunc(args[1], I32), args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def set_half(_: Any, address: Any, value: Any) -> Any:
+    """Write the low 16 bits of an int64."""
+
+    def codegen(context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
+        store(b, b.trunc(args[1], I16), args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen

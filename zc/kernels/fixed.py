@@ -3,27 +3,11 @@
 They serve to compare, not to be fast: plain loops, but for the sums of products, which the tiles compute.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from numba import njit
 
-from numba import njit, types
-
-from zc.kernels import emit
 from zc.kernels.convolution import OUTPUTS, ROWS, SPARE, WEIGHT_BYTES, fill_table, share
 from zc.kernels.elementwise import part, place
-from zc.kernels.emit import (
-    I32,
-    I64,
-    Builder,
-    Value,
-    byte_at,
-    float_at,
-    float_of,
-    intrinsic,
-    set_byte,
-    set_word,
-    word_at,
-)
+from zc.kernels.emit import byte_at, float_at, float_of, int_at, set_byte, set_word, word_at
 from zc.kernels.tiles import tile
 
 SUMS = tile(ROWS, 1, "sums")
@@ -38,16 +22,6 @@ SUM_ROWS = SUM_TABLE + 8 * SPARE
 
 LIMIT, HALF = 0x4E800000, 0x3F000000
 """Bits of the float32 2**30 and 0.5."""
-
-
-@intrinsic
-def int_at(_: Any, address: Any) -> Any:
-    """The int32 at an address."""
-
-    def codegen(_context: Any, b: Builder, _signature: Any, args: Sequence[Value]) -> Value:
-        return b.sext(emit.load(b, args[0], I32), I64)
-
-    return types.int64(types.int64), codegen
 
 
 @njit(nogil=True)

@@ -20,6 +20,7 @@ from numba.np.unsafe.ndarray import to_fixed_tuple as numba_to_fixed_tuple
 
 from zc.kernels import (
     amx,
+    columns,
     convolution,
     cpu,
     depthwise,
@@ -42,7 +43,7 @@ to_fixed_tuple: Any = numba_to_fixed_tuple
 CONVOLVE, DEPTHWISE, DEPTHWISE3, ADD, MULTIPLY, LOOK_UP, QUANTIZE, DEQUANTIZE = range(8)
 MOVE, FILL, SURROUND, CHOOSE_PIXELS, POOL, GLOBAL_AVERAGE, SOFTMAX, CONVOLVE_TILES = range(8, 16)
 FIXED_CONVOLVE, FIXED_ADD, FIXED_MULTIPLY, FIXED_QUANTIZE, FIXED_AVERAGE, FIXED_MEAN, FIXED_SOFTMAX = range(16, 23)
-AVERAGE_PLANES = 23
+AVERAGE_PLANES, PACK_COLUMNS = 23, 24
 
 KERNELS: dict[int, Any] = {
     CONVOLVE: convolution.convolve,
@@ -69,6 +70,7 @@ KERNELS: dict[int, Any] = {
     FIXED_MEAN: fixed.mean,
     FIXED_SOFTMAX: fixed.softmax,
     AVERAGE_PLANES: pools.average_planes,
+    PACK_COLUMNS: columns.pack_columns,
 }
 
 OPERANDS: dict[int, tuple[str, ...]] = {
@@ -103,7 +105,7 @@ def bits(value: float | np.floating[Any]) -> int:
     N_CONVOLVE, N_DEPTHWISE, N_DEPTHWISE3, N_ADD, N_MULTIPLY, N_LOOK_UP, N_QUANTIZE, N_DEQUANTIZE,
     N_MOVE, N_FILL, N_SURROUND, N_CHOOSE, N_POOL, N_GLOBAL, N_SOFTMAX, N_TILES,
     N_FIXED_CONVOLVE, N_FIXED_ADD, N_FIXED_MULTIPLY, N_FIXED_QUANTIZE, N_FIXED_AVERAGE, N_FIXED_MEAN, N_FIXED_SOFTMAX,
-    N_AVERAGE_PLANES,
+    N_AVERAGE_PLANES, N_COLUMNS,
 ) = SIZES  # fmt: skip
 
 
@@ -157,6 +159,8 @@ def _interpreter(version: str, fixed_point: bool) -> Any:
                     amx.convolve_tiles(part, parts, scratch, *to_fixed_tuple(p, N_TILES))
                 elif kind == AVERAGE_PLANES:
                     pools.average_planes(part, parts, scratch, *to_fixed_tuple(p, N_AVERAGE_PLANES))
+                elif kind == PACK_COLUMNS:
+                    columns.pack_columns(part, parts, scratch, *to_fixed_tuple(p, N_COLUMNS))
                 elif fixed_point:
                     if kind == FIXED_CONVOLVE:
                         fixed.convolve(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_CONVOLVE))
@@ -193,7 +197,22 @@ def source_digest(modules: Sequence[ModuleType]) -> str:
 
 
 DIGEST = source_digest(
-    [amx, convolution, depthwise, elementwise, emit, fixed, lanes, meeting, movement, packing, pools, tiles, turning]
+    [
+        amx,
+        columns,
+        convolution,
+        depthwise,
+        elementwise,
+        emit,
+        fixed,
+        lanes,
+        meeting,
+        movement,
+        packing,
+        pools,
+        tiles,
+        turning,
+    ]
 )
 
 interpret = _interpreter(DIGEST, fixed_point=False)

@@ -9,10 +9,11 @@ from zc.errors import ZcError
 from zc.ir.graph import Array
 from zc.kernels import program, rules
 from zc.kernels.program import bits
-from zc.runtime import lower_weighted, shapes
+from zc.runtime import lower_batched, lower_weighted, shapes
 from zc.runtime.lower import Lowering
 from zc.runtime.memory import Place, View, dense
 from zc.runtime.ops import (
+    BatchedProduct,
     Binary,
     Blocks,
     Concatenate,
@@ -44,6 +45,11 @@ def lower(op: Op, state: Lowering) -> None:
 @lower.register
 def _(op: Convolution, state: Lowering) -> None:
     lower_weighted.convolution(state, op)
+
+
+@lower.register
+def _(op: BatchedProduct, state: Lowering) -> None:
+    lower_batched.batched_product(state, op)
 
 
 @lower.register

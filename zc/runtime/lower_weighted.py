@@ -77,10 +77,10 @@ def convolution(state: Lowering, op: Convolution) -> None:
         "columns": m // op.group,
         "offsets": state.constant(np.array(distances * (packed.taps // len(distances)), np.int64)),
     }
-    _multiply(state, pixels, packed, tiles, footprint, common, real=False)
+    multiply(state, pixels, packed, tiles, footprint, common, real=False)
 
 
-def _multiply(
+def multiply(
     state: Lowering,
     pixels: Pixels,
     packed: Prepared,
@@ -255,4 +255,4 @@ def product(state: Lowering, op: Product) -> None:
         "offsets": state.constant(np.zeros(packed.taps, np.int64)),
         "zero_point": 0 if op.y is None else op.y.zero,
     }
-    _multiply(state, pixels, packed, tiles, k, operands, real)
+    multiply(state, pixels, packed, tiles, k, operands, real)

@@ -11,7 +11,7 @@ from zc.ir.graph import Array, Node, attribute, describe, fixed_value
 from zc.kernels import tflite_rules
 from zc.kernels.fixedpoint import Rounding
 from zc.kernels.rules import Codes
-from zc.runtime.ops import Coding, Concatenate, Convolution, Island, LookUp, Op, Product
+from zc.runtime.ops import BatchedProduct, Coding, Concatenate, Convolution, Island, LookUp, Op, Product
 
 Mode = Literal["ort", "tflite-single", "tflite-double"]
 """`ort`: float32, halves to even. `tflite-*`: TFLite's reference kernels, which multiply in fixed point and round the
@@ -70,6 +70,8 @@ def _turned(op: Op, rounding: Rounding) -> Op:
             raise _NoRule("its weights are not int8 around zero")
         if op.y is None:
             raise _NoRule("its result is float")
+    if isinstance(op, BatchedProduct):
+        raise _NoRule("both its factors are computed")
     if isinstance(op, Concatenate) and op.codings:
         *inputs, y = op.codings
         tables = tuple(None if _same(x, y) else _rescaled(x, y, rounding) for x in inputs)

@@ -91,6 +91,15 @@ class Product(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class BatchedProduct(Op):
+    """MatMul of two values that are computed, with broadcast batches. y: None where the result stays float."""
+
+    a: Coding
+    b: Coding
+    y: Coding | None
+
+
+@dataclass(frozen=True, eq=False)
 class Binary(Op):
     """Add or multiply, with broadcasting."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from zc.errors import ZcError
 from zc.ir.graph import Array, Node, attribute, fixed_value
 from zc.runtime.ops import (
+    BatchedProduct,
     Binary,
     Blocks,
     Concatenate,
@@ -92,6 +93,17 @@ def _(op: Product, shapes: Shapes) -> list[Shape]:
     if not shape or shape[-1] != k:
         raise ZcError(f"a product with weights [{k},{n}] does not take codes of shape {list(shape)}")
     return [(*shape[:-1], n)]
+
+
+@sizes.register
+def _(op: BatchedProduct, shapes: Shapes) -> list[Shape]:
+    a, b = (shapes[name] for name in op.inputs)
+    try:
+        if min(len(a), len(b)) >= 2 and a[-1] == b[-2]:
+            return [(*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])]
+    except ValueError:
+        pass
+    raise ZcError(f"codes of shapes {list(a)} and {list(b)} have no product")
 
 
 @sizes.register

@@ -5,9 +5,9 @@ from typing import Literal, cast
 
 import numpy as np
 
-from zc.ir.graph import Array, Node, Tensor, attribute
+from zc.ir.graph import Array, Node, Tensor, attribute, describe
 from zc.kernels import rules
-from zc.runtime.ops import Coding, Convolution, Op, Product, Weights
+from zc.runtime.ops import BatchedProduct, Coding, Convolution, Op, Product, Weights
 from zc.runtime.quantum import Declined, Scope, check_scale, coding, given, maker, pair, read, written
 
 F32 = np.float32
@@ -98,12 +98,41 @@ def gemm(scope: Scope, node: Node) -> Op:
 
 
 def matmul(scope: Scope, node: Node) -> Op:
-    """DQ -> MatMul -> Q with a constant second factor of two dimensions."""
+    """DQ -> MatMul -> Q, or without Q: then the result is float. The second factor is computed or a constant matrix."""
     source, x = read(scope, given(node, 0))
-    weights = _matrix(_weight(scope, given(node, 1), axis=1))
-    target, y, passed = written(scope, node.outputs[0])
-    _check_range(weights, 1, x, y)
-    return Product((node, *passed), (source.name,), (target.name,), x=x, y=y, weights=weights)
+    if _is_computed(scope, given(node, 1)):
+        return _batched(scope, node, source, x)
+    _check_alone(node)
+    return _product(scope, node, source, x, _matrix(_weight(scope, given(node, 1), axis=1)))
+
+
+def _check_alone(node: Node) -> None:
+    """Declined where onnxruntime makes one float operator of a MatMul and what follows, before it looks for codes."""
+    found = next((r for r in node.outputs[0].outputs if r.op == "Add"), None)
+    if found is not None:
+        raise Declined(f"'{node.outputs[0].name}' is read in float by Add '{describe(found)}'")
+
+
+def _is_computed(scope: Scope, tensor: Tensor | None) -> bool:
+    """Is a factor read from codes that are not constant?"""
+    node = maker(tensor, "DequantizeLinear")
+    return node is not None and scope.constant(node.inputs[0]) is None
+
+
+def _batched(scope: Scope, node: Node, left: Tensor, a: Coding) -> Op:
+    _check_alone(node)
+    right, b = read(scope, given(node, 1))
+    names = (left.name, right.name)
+    if any(r.op in BEFORE_CODES for r in node.outputs[0].outputs):
+        target, y, passed = written(scope, node.outputs[0])
+        return BatchedProduct((node, *passed), names, (target.name,), a=a, b=b, y=_fitting(y, a))
+    return BatchedProduct((node,), names, (node.outputs[0].name,), a=a, b=b, y=None)
+
+
+def _fitting(y: Coding, a: Coding) -> Coding:
+    if y.signed != a.signed:
+        raise Declined("it reads and writes codes of different types")
+    return y
 
 
 def _product(scope: Scope, node: Node, source: Tensor, x: Coding, weights: Weights) -> Op:
@@ -142,8 +171,12 @@ def qgemm(scope: Scope, node: Node) -> Op:
 
 
 def qlinear_matmul(scope: Scope, node: Node) -> Op:
-    """QLinearMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero) with a constant b."""
+    """QLinearMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero)."""
     x, y = coding(scope, node, node.inputs[1], node.inputs[2]), coding(scope, node, node.inputs[6], node.inputs[7])
+    if scope.constant(node.inputs[3]) is None:
+        b = coding(scope, node, node.inputs[4], node.inputs[5])
+        names = (node.inputs[0].name, node.inputs[3].name)
+        return BatchedProduct((node,), names, (node.outputs[0].name,), a=x, b=b, y=_fitting(y, x))
     weights = _matrix(_constants(scope, node, node.inputs[3], node.inputs[4], node.inputs[5], axis=1))
     _check_range(weights, 1, x, y)
     return Product((node,), (node.inputs[0].name,), (node.outputs[0].name,), x=x, y=y, weights=weights)
