@@ -134,7 +134,7 @@ def test_more_dimensions_than_kernels_take_are_told() -> None:
 def test_open_sizes_are_told_with_what_to_do() -> None:
     model = legalise(from_text(text("y = Reshape (x, s)", x="N,S,6", y="N,S,2,3", constants="int64[4] s = {0,0,2,3}")))
     infer_shapes(model)
-    with pytest.raises(NoForm, match=r"a reshape to \[\?, \?, 2, 3\], of which more than one size is open; state the sizes: --shape"):
+    with pytest.raises(NoForm, match=r"\[\?, \?, 2, 3\], .* more than one size is open; state the sizes: --shape"):
         lower(model, "main")
 
 
