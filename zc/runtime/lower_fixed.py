@@ -130,11 +130,6 @@ def _weights(
 @lower.register
 def _(op: Binary, state: Lowering) -> None:
     assert state.rounding is not None
-    shape = state.shapes[op.output]
-    views = [state.codes(name) for name in op.inputs]
-    widest = next((v for v in views if v.shape == shape), views[0])
-    y = state.like(op.output, shape, widest)
-    left, right = (state.along(v, y) for v in views)
     terms: dict[str, int | Place]
     if op.kind == "add":
         found = tflite_rules.Sum.of(op.a.scale, op.a.zero, op.b.scale, op.b.zero, op.y.scale, state.rounding)
@@ -142,16 +137,8 @@ def _(op: Binary, state: Lowering) -> None:
     else:
         product = tflite_rules.product_multiplier(op.a.scale, op.b.scale, op.y.scale)
         terms = {"zero_x": op.a.zero, "zero_z": op.b.zero, **_rounded(state, product)}
-    for walk in walks(shape, [left.strides, right.strides, y.strides], 3):
-        state.emit(
-            program.FIXED_ADD if op.kind == "add" else program.FIXED_MULTIPLY,
-            **walked("x", walk, 0, left),
-            **walked("z", walk, 1, right),
-            **walked("y", walk, 2, y),
-            **sized(walk),
-            **terms,
-            zero_point=op.y.zero,
-        )
+    kernel = program.FIXED_ADD if op.kind == "add" else program.FIXED_MULTIPLY
+    lower_rest.each_pair(state, op, kernel, {**terms, "zero_point": op.y.zero})
 
 
 @lower.register

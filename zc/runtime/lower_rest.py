@@ -1,5 +1,6 @@
 """Operations without weights as steps."""
 
+from collections.abc import Mapping
 from functools import singledispatch
 from math import prod
 
@@ -111,26 +112,30 @@ def _(op: Dequantize, state: Lowering) -> None:
 
 @lower.register
 def _(op: Binary, state: Lowering) -> None:
+    if op.kind == "add":
+        ra, rb, fixed = rules.add_terms(op.a.scale, op.a.zero, op.b.scale, op.b.zero, op.y.scale, op.y.zero, op.y.base)
+        each_pair(state, op, program.ADD, {"ra": bits(ra), "rb": bits(rb), "fixed": bits(fixed), "base": op.y.base})
+        return
+    factor = np.float32(np.float32(op.a.scale * op.b.scale) / op.y.scale)
+    terms = {"zero_x": op.a.zero, "zero_z": op.b.zero, "scale": bits(factor), "zero_y": op.y.zero, "base": op.y.base}
+    each_pair(state, op, program.MULTIPLY, terms)
+
+
+def each_pair(state: Lowering, op: Binary, kernel: int, terms: Mapping[str, int | Place]) -> None:
+    """The steps of a kernel on two broadcast values; terms: its other operands."""
     shape = state.shapes[op.output]
     views = [state.codes(name) for name in op.inputs]
     widest = next((v for v in views if v.shape == shape), views[0])
     y = state.like(op.output, shape, widest)
     left, right = (state.along(v, y) for v in views)
-    if op.kind == "add":
-        ra, rb, fixed = rules.add_terms(op.a.scale, op.a.zero, op.b.scale, op.b.zero, op.y.scale, op.y.zero, op.y.base)
-        terms = {"ra": bits(ra), "rb": bits(rb), "fixed": bits(fixed)}
-    else:
-        factor = np.float32(np.float32(op.a.scale * op.b.scale) / op.y.scale)
-        terms = {"zero_x": op.a.zero, "zero_z": op.b.zero, "scale": bits(factor), "zero_y": op.y.zero}
     for walk in walks(shape, [left.strides, right.strides, y.strides], 3):
         state.emit(
-            program.ADD if op.kind == "add" else program.MULTIPLY,
+            kernel,
             **walked("x", walk, 0, left),
             **walked("z", walk, 1, right),
             **walked("y", walk, 2, y),
             **sized(walk),
             **terms,
-            base=op.y.base,
         )
 
 
