@@ -24,6 +24,7 @@ from zc.execute import Runner
 from zc.ir.graph import Array
 from zc.ir.model import Model, load
 from zc.runtime import Session
+from zc.runtime.reference import session_options
 from zc.testing import run_pass
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -217,8 +218,8 @@ def measure(case: Case, threads: int, turns: int, evaluator: bool) -> None:
     label, model, feeds = case
     ours = Session(model, threads=threads)
     # Its threads may wait busily within a run, but not into our turn, where they would hold a core.
-    alone = {"session.qdqisint8allowed": "1", "session.force_spinning_stop": "1"}
-    theirs = Runner(model, threads=threads, config=alone)
+    alone = {"session.force_spinning_stop": "1"}
+    theirs = Runner(model, threads=threads, config=alone | session_options(signed=ours.signed))
     wrong = sum(int((a != b).sum()) for a, b in zip(ours.run(None, feeds), theirs.run(feeds).values(), strict=True))
     runs: list[Callable[[], object]] = [
         lambda: ours.run(None, feeds),

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from zc.errors import ZcError
+from zc.ir.exact import AT_ODDS, EXACT, one_reader_each
 from zc.ir.graph import Array
 from zc.ir.model import PROTO_LIMIT, Model
 
@@ -56,6 +57,7 @@ class Runner:
         config: Mapping[str, str] | None = None,
         profile: Path | None = None,
         without: Sequence[str] = (),
+        native: bool = False,
     ) -> None:
         """Open a session.
 
@@ -65,34 +67,62 @@ class Runner:
         save_optimized: where onnxruntime shall write the graph that it really runs.
         profile: beginning of the path of a file for the times of its kernels; see `zc.measure.profile`.
         without: names of graph optimisers of onnxruntime that shall not run.
+        native: with the integer kernels that a default session has on this processor, as for times and for what is
+            saved or profiled; else a `Model` says the same on every one (`zc.ir.exact`), and a path what it says here.
         Refused with onnxruntime's reason when it does not accept the model.
         """
-        options = ort.SessionOptions()
-        options.graph_optimization_level = _LEVELS[level]
-        options.log_severity_level = 4
-        options.inter_op_num_threads = 1
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        if save_optimized is not None:
-            options.optimized_model_filepath = str(save_optimized)
-        if profile is not None:
-            options.enable_profiling, options.profile_file_prefix = True, str(profile)
-        for key, value in (config or {}).items():
-            options.add_session_config_entry(key, value)
-        name = model.name if isinstance(model, Model) else str(model)
+
+        def options(more: Mapping[str, str]) -> ort.SessionOptions:
+            chosen = ort.SessionOptions()
+            chosen.graph_optimization_level = _LEVELS[level]
+            chosen.log_severity_level = 4
+            chosen.inter_op_num_threads = 1
+            if threads is not None:
+                chosen.intra_op_num_threads = threads
+            if save_optimized is not None:
+                chosen.optimized_model_filepath = str(save_optimized)
+            if profile is not None:
+                chosen.enable_profiling, chosen.profile_file_prefix = True, str(profile)
+            for key, value in {**(config or {}), **more}.items():
+                chosen.add_session_config_entry(key, value)
+            return chosen
+
+        self.name = model.name if isinstance(model, Model) else str(model)
+        as_is = native or save_optimized or profile or "session.qdqisint8allowed" in (config or {})
+        exact = None
+        if isinstance(model, Model) and not as_is:
+            exact = self._exact(model, outputs, options(EXACT), without)
+        self.session = exact or self._open(model, outputs, options({}), without)
+        self.inputs = [i.name for i in self.session.get_inputs()]
+        self._halves = {i.name for i in self.session.get_inputs() if i.type == "tensor(float16)"}
+        self.outputs = [o.name for o in self.session.get_outputs()]
+
+    def _open(
+        self,
+        model: Model | str | Path,
+        outputs: Sequence[str] | None,
+        options: ort.SessionOptions,
+        without: Sequence[str],
+    ) -> ort.InferenceSession:
         try:
             with _Source(model, outputs) as source:
-                self.session = ort.InferenceSession(
+                return ort.InferenceSession(
                     source, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without) or None
                 )
         except ZcError:
             raise
         except Exception as err:  # onnxruntime raises a dozen unrelated types
-            raise Refused(f"{name}: onnxruntime does not run it: {reason(err)}") from err
-        self.name = name
-        self.inputs = [i.name for i in self.session.get_inputs()]
-        self._halves = {i.name for i in self.session.get_inputs() if i.type == "tensor(float16)"}
-        self.outputs = [o.name for o in self.session.get_outputs()]
+            raise Refused(f"{self.name}: onnxruntime does not run it: {reason(err)}") from err
+
+    def _exact(
+        self, model: Model, outputs: Sequence[str] | None, options: ort.SessionOptions, without: Sequence[str]
+    ) -> ort.InferenceSession | None:
+        """A session whose sums saturate nowhere; None where onnxruntime cannot make one."""
+        apart = one_reader_each(model)
+        for more in ((), AT_ODDS):
+            with suppress(Refused):
+                return self._open(apart, outputs, options, (*without, *more))
+        return None
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """All outputs by name; float32 is rounded for inputs in float16. ZcError with onnxruntime's reason."""
@@ -109,9 +139,9 @@ class Runner:
         return array.astype(np.float16) if wide else array
 
 
-def opened(source: Model | str | Path | Runs, threads: int | None = None) -> Runs:
-    """A session on a model; what runs already, as it is."""
-    return Runner(source, threads=threads) if isinstance(source, Model | str | Path) else source
+def opened(source: Model | str | Path | Runs, threads: int | None = None, native: bool = False) -> Runs:
+    """A session on a model; what runs already, as it is. native: as of `Runner`."""
+    return Runner(source, threads=threads, native=native) if isinstance(source, Model | str | Path) else source
 
 
 class _Source:

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from zc.execute import Runner
 from zc.ir.model import Model
 from zc.runtime import Session
+from zc.runtime.reference import session_options
 
 F32 = np.float32
 Coding = tuple[float, int]
@@ -73,8 +74,7 @@ def qdq() -> type[Qdq]:
 def _agree(model: Model, feeds: dict[str, np.ndarray], threads: int = 1, islands: int = 0) -> list[np.ndarray]:
     session = Session(model, threads=threads)
     assert len(session.float_nodes) == islands, session.float_nodes
-    config = {"session.qdqisint8allowed": "1"}
-    want = Runner(model, threads=1, config=config).run(feeds)
+    want = Runner(model, threads=1, config=session_options(signed=session.signed)).run(feeds)
     with patch.multiple("zc.runtime.plan", LEAST_WORK=1, LEAST_SHARED=0):  # threads share every step, however small
         got = session.run(None, feeds)
     for array, name in zip(got, want, strict=True):

@@ -162,7 +162,7 @@ def test_codes_of_fewer_bits_keep_to_them(same_as_onnxruntime: Callable[..., flo
         }""")
     packed = next(c for c in model.constants() if c.name == "w")
     packed.values = packed.values.astype(dtype_of(TensorProto.INT4))
-    assert same_as_onnxruntime(model, some_feeds(model)) == 0
+    assert same_as_onnxruntime(model, some_feeds(model)) < 1e-6
     module = GraphModule(model)
     assert list(module.weights) == ["w", "v"]
     with torch.no_grad():

@@ -84,7 +84,7 @@ def _engine(model: "Model", engine: str, threads: int, strict: bool, mode: str) 
     if engine == "ort":
         from zc.execute import Runner
 
-        return Runner(model, threads=threads).run
+        return Runner(model, threads=threads, native=True).run
     from zc.cli import tables
     from zc.runtime import Session
 

@@ -66,7 +66,7 @@ def bench(
     Raises:
         ZcError: onnxruntime does not run a model on the feeds.
     """
-    runners = [opened(model, threads) for model in models]
+    runners = [opened(model, threads, native=True) for model in models]
     inner = [_warm_up(runner, feeds) for runner in runners]
     started = time.perf_counter()
     turns: list[Array] = []

@@ -16,6 +16,7 @@ from zc.kernels import rules
 from zc.runtime import shapes
 from zc.runtime.lower_weighted import halves
 from zc.runtime.ops import Binary, Convolution, GlobalAverage, Island, Op, Product
+from zc.runtime.reference import session_options
 from zc.runtime.session import FloatNode, Session
 from zc.runtime.types import code_types
 
@@ -84,9 +85,7 @@ def compare(
             open_model.graph.outputs.append(tensors[name])
     session = Session(open_model, threads=threads, mode=mode)
     if engine is None:
-        signed = any(kind == np.int8 for kind in types.values())
-        config = {"session.qdqisint8allowed": "1"} if signed else None
-        runner: Engine = Runner(open_model, threads=threads, config=config)
+        runner: Engine = Runner(open_model, threads=threads, config=session_options(signed=session.signed))
     else:
         runner = engine(open_model)
     makers = {name: op for op in session.ops for name in op.outputs}

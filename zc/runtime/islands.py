@@ -10,6 +10,7 @@ from zc.execute import Runner
 from zc.ir.edit import needs
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, Variable
 from zc.ir.model import Model
+from zc.runtime.reference import session_options
 
 CODES = np.arange(256, dtype=np.uint8)
 
@@ -60,7 +61,7 @@ class IslandRunner:
         self.runner = Runner(
             model,
             threads=threads,
-            config={"session.intra_op.allow_spinning": "0", "session.qdqisint8allowed": "1" if signed else "0"},
+            config={"session.intra_op.allow_spinning": "0", **session_options(signed=signed)},
         )
         self.inputs = self.runner.inputs
         self.outputs = tuple(name for name in self.runner.outputs if not name.endswith(SECOND))

@@ -39,8 +39,8 @@ class FloatNode:
 class Session:
     """Runs a quantised model: bit for bit what onnxruntime's default level computes on x86, in our own kernels.
 
-    The reference for int8 activations is onnxruntime with `session.qdqisint8allowed` = 1: by default it leaves a part
-    of such a graph in float. What has no kernel on codes runs in onnxruntime (`float_nodes`).
+    Which options that onnxruntime has, `reference.session_options` says. What has no kernel on codes runs in
+    onnxruntime (`float_nodes`).
     """
 
     def __init__(self, model: Model | str | Path, *, threads: int = 1, strict: bool = False, mode: str = "ort") -> None:
@@ -61,6 +61,8 @@ class Session:
         infer_shapes(self._model)
         settle_constants(self._model)
         types = code_types(self._model)
+        self.signed = np.dtype(np.int8) in types.values()
+        """Has it int8 activations?"""
         recognized = recognize(self._model)
         self.inputs: tuple[TensorSpec, ...] = self._model.inputs
         self.outputs: tuple[TensorSpec, ...] = self._model.outputs
@@ -78,7 +80,7 @@ class Session:
             id(op): IslandRunner(
                 cut_out(self._model, op.nodes, [tensors[n] for n in op.inputs], [tensors[n] for n in op.outputs]),
                 threads,
-                signed=np.dtype(np.int8) in types.values(),
+                signed=self.signed,
             )
             for op in recognized.islands
         }
