@@ -117,7 +117,7 @@ def _finish(width: int) -> Any:
     def build(b: Builder, *args: Value) -> None:
         sums, outputs, shift, scale, zero_point, columns = args
         scales = [load(b, offset(b, scale, 64 * v), F16) for v in range(width)]
-        halves, words = lanes.halves_of(b, zero_point), lanes.words_of(b, zero_point)
+        halves, words = lanes.halves_of(b, zero_point), lanes.zero16_of(b, zero_point)
 
         def row(i: Value, _: list[Value]) -> list[Value]:
             output = load(b, offset(b, outputs, scaled(b, i, 8)), I64, 8)

@@ -4,12 +4,13 @@ from numba import njit
 
 from zc.kernels.cpu import FORM
 from zc.kernels.emit import set_word, word_at
-from zc.kernels.tiles import tile
+from zc.kernels.tiles import WIDEN, tile
 
 BLOCK_VECTORS = 4 if FORM.vnni else 1
 """Vectors of 16 channels in a full block of weights."""
 
 WEIGHT_BYTES = 1 if FORM.vnni else 2
+"""Of one weight, and of one code beside it."""
 
 MOST_PIXELS = 2048
 """Pixels of a chunk, whose addresses are tabled once for all blocks of channels."""
@@ -20,9 +21,13 @@ SPARE = 16
 OUTPUTS = 8 * (MOST_PIXELS + SPARE)
 """Where the table of outputs begins."""
 
-SCRATCH_BYTES = 2 * OUTPUTS
+WIDE = 2 * OUTPUTS
+"""Where the codes of a chunk begin as 16 bits, in the form that multiplies these."""
 
-ROWS = 6 if FORM.vnni else 4
+SCRATCH_BYTES = WIDE
+"""Of scratch; `room` more where codes become 16 bits."""
+
+ROWS = 6
 """Output pixels of a full block's tile: as many as the registers hold."""
 
 REAL = tile(ROWS, 1, "real")
@@ -98,6 +103,48 @@ def fill_table(table, first, pixels, x, x_image, x_row, x_pixel, height, width, 
 
 
 @njit(nogil=True)
+def move_table(table, pixels, inputs, outputs):  # type: ignore[no-untyped-def]
+    """Add bytes to the addresses of all pixels, and of those behind them."""
+    for at in range(table, table + 8 * (pixels + SPARE), 8):
+        set_word(at, word_at(at) + inputs)
+        set_word(at + OUTPUTS, word_at(at + OUTPUTS) + outputs)
+
+
+@njit(nogil=True)
+def widen(table, pixels, offsets, taps, more, room):  # type: ignore[no-untyped-def]
+    """Copy what the pixels of a table read as 16 bits, and table where it lies there; false if it needs more room.
+
+    more: bytes read behind the first of a tap, in all groups; room: bytes from WIDE on.
+    """
+    low = high = word_at(table)
+    for at in range(table + 8, table + 8 * pixels, 8):
+        low, high = min(low, word_at(at)), max(high, word_at(at))
+    nearest = farthest = word_at(offsets)
+    for at in range(offsets + 8, offsets + 8 * taps, 8):
+        nearest, farthest = min(nearest, word_at(at)), max(farthest, word_at(at))
+    start, size = low + nearest, high - low + farthest - nearest + more
+    if 2 * size > room:
+        return False
+    WIDEN(start, table + WIDE, size)
+    for at in range(table, table + 8 * (pixels + SPARE), 8):
+        set_word(at, table + WIDE + 2 * (word_at(at) - start))
+    return True
+
+
+@njit(nogil=True)
+def bring(  # type: ignore[no-untyped-def]
+    scratch, first, pixels, x, x_image, x_row, x_pixel, height, width, y, y_image, y_row, y_pixel,
+    offsets, taps, more, room,
+):  # fmt: skip
+    """Table a chunk of at most so many pixels, of the first group, as the tiles read them; how many there are now."""
+    while True:
+        fill_table(scratch, first, pixels, x, x_image, x_row, x_pixel, height, width, y, y_image, y_row, y_pixel)
+        if WEIGHT_BYTES == 1 or widen(scratch, pixels, offsets, taps, more, room):
+            return pixels
+        pixels = max(pixels // 2 // ROWS * ROWS, 1 if pixels <= ROWS else ROWS)
+
+
+@njit(nogil=True)
 def convolve(  # type: ignore[no-untyped-def]
     thread,
     threads,
@@ -125,6 +172,7 @@ def convolve(  # type: ignore[no-untyped-def]
     scale,
     zero_point,
     chunk,
+    room,
     by_columns,
     real,
 ):
@@ -132,7 +180,8 @@ def convolve(  # type: ignore[no-untyped-def]
 
     Strides are bytes: x_row, x_pixel from one OUTPUT pixel to the next, *_group from one group of channels to the next.
     columns: output channels of a group. Weights, bias and scale as `packing.pack` makes them, group after group.
-    chunk: pixels whose addresses are tabled at once; by_columns: threads share out the channels, not the pixels.
+    chunk: pixels whose addresses are tabled at once; room: of scratch, for codes as 16 bits (`most_room`); by_columns:
+    threads share out the channels, not the pixels.
     """
     vectors = (columns + 15) // 16
     most = 1 if real else BLOCK_VECTORS
@@ -145,13 +194,16 @@ def convolve(  # type: ignore[no-untyped-def]
         first_block, last_block = share(blocks, 1, thread, threads)
     else:
         first, last = share(pixels, 1 if pixels < 4 * ROWS else ROWS, thread, threads)
-    for start in range(first, last, chunk):
-        count = min(chunk, last - start)
+    start = first
+    while start < last:
+        count = bring(
+            scratch, start, min(chunk, last - start), x, x_image, x_row, x_pixel, height, width,
+            y, y_image, y_row, y_pixel, offsets, taps, (groups - 1) * x_group + 4 * k4, room,
+        )  # fmt: skip
+        start += count
         for g in range(groups):
-            fill_table(
-                scratch, start, count, x + g * x_group, x_image, x_row, x_pixel, height, width,
-                y + g * y_group, y_image, y_row, y_pixel,
-            )  # fmt: skip
+            if g != 0:
+                move_table(scratch, count, x_group * WEIGHT_BYTES, y_group)
             for n in range(first_block, last_block):
                 wide = min(most, vectors - n * most)
                 at = g * vectors + n * most

@@ -15,13 +15,16 @@ from numba.core import config
 
 from zc.errors import ZcError, nearest
 
+PAIRS = frozenset({"avx2", "fma"})
+"""Features of the form `avx2`."""
+
 NEEDED = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"})
 """Features of the form `avx512vnni`."""
 
 TILES = frozenset({"amx-tile", "amx-int8"})
 """Features that the form `amx` needs more."""
 
-FORMS = ("portable", "avx512vnni", "amx")
+FORMS = ("portable", "avx2", "avx512vnni", "amx")
 """From the least to the most demanding."""
 
 ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA = 158, 0x1023, 18
@@ -35,14 +38,19 @@ class Form:
 
     name: str
     """`amx`: tiles of 16 x 64 bytes multiplied at once, and all of `avx512vnni`: four products a lane and instruction;
-    `portable`: plain LLVM vectors, for any processor."""
+    `avx2`: two products of 16 bits a lane; `portable`: plain LLVM vectors, for any processor."""
     permute: bool
     """Are there 64-byte table look-ups (AVX512-VBMI)?"""
 
     @property
     def vnni(self) -> bool:
         """Does the processor add up four products of bytes at once, exactly?"""
-        return self.name != "portable"
+        return self.name in ("avx512vnni", "amx")
+
+    @property
+    def avx2(self) -> bool:
+        """Are pairs of products of 16 bits one instruction of AVX2?"""
+        return self.name == "avx2"
 
     @property
     def amx(self) -> bool:
@@ -91,8 +99,10 @@ def choose() -> Form:
         )
     found = features()
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    if not x86 or not found >= NEEDED or most == "portable":
+    if not x86 or not found >= PAIRS or most == "portable":
         return Form("portable", permute=False)
+    if not found >= NEEDED or most == "avx2":
+        return Form("avx2", permute=False)
     amx = most == "amx" and found >= TILES and tiles_allowed()
     return Form("amx" if amx else "avx512vnni", permute="avx512vbmi" in found)
 

@@ -11,6 +11,7 @@ from zc.kernels.convolution import share
 from zc.kernels.cpu import FORM
 from zc.kernels.emit import (
     B16,
+    B32,
     B64,
     F16,
     F32,
@@ -43,16 +44,27 @@ def _codes(b: Builder, address: Value, at: Value, left: Value | None) -> Value:
 def _add(b: Builder, *args: Value) -> None:
     x, z, y, count, ra, rb, fixed, base = args
     scale_x, scale_z, rest = _real(b, ra), _real(b, rb), _real(b, fixed)
-    shift, zero = lanes.shift_of(b, base), lanes.zero_of(b, base)
 
-    def body(at: Value, left: Value | None) -> None:
-        values = []
-        for one, other in zip(*(lanes.floats(b, _codes(b, a, at, left), shift) for a in (x, z)), strict=True):
-            inner = emit.call(b, "llvm.fma.v16f32", F16, other, scale_z, rest)
-            values.append(lanes.to_int(b, emit.call(b, "llvm.fma.v16f32", F16, one, scale_x, inner)))
-        emit.store_first(b, lanes.packed(b, values, zero), offset(b, y, at), left)
+    def each(base: Value) -> None:
+        shift, zero = lanes.shift_of(b, base), lanes.zero_of(b, base)
 
-    emit.in_steps(b, count, STEP, body)
+        def body(at: Value, left: Value | None) -> None:
+            values = []
+            for one, other in zip(*(lanes.floats(b, _codes(b, a, at, left), shift) for a in (x, z)), strict=True):
+                inner = emit.call(b, "llvm.fma.v16f32", F16, other, scale_z, rest)
+                values.append(lanes.nearest(b, emit.call(b, "llvm.fma.v16f32", F16, one, scale_x, inner)))
+            emit.store_first(b, lanes.packed(b, values, zero), offset(b, y, at), left)
+
+        emit.in_steps(b, count, STEP, body)
+
+    if FORM.vnni:
+        each(base)
+        return
+    with b.if_else(b.icmp_signed("==", base, i64(0))) as (nothing, something):
+        with nothing:  # nothing to take away and to add, and LLVM sees it
+            each(i64(0))
+        with something:
+            each(base)
 
 
 def _multiply(b: Builder, *args: Value) -> None:
@@ -108,6 +120,33 @@ def _look_up(b: Builder, *args: Value) -> None:
     emit.in_steps(b, count, 64, body)
 
 
+def _look_up_nibbles(b: Builder, *args: Value) -> None:
+    """The same with look-ups of 16 bytes, which give 0 where an index is negative.
+
+    The index falls by 16 from one to the next, and each holds what its 16 codes have more (xor) than those before: so
+    the last one whose index is not negative decides. First for codes below 128, then for those above.
+    """
+    x, y, count, table = args
+    loaded = [load(b, offset(b, table, 16 * q), B16) for q in range(16)]
+    sixteens = [emit.shuffle(b, part, part, [*range(16)] * 2) for part in loaded]
+    more = [part if q % 8 == 0 else b.xor(sixteens[q - 1], part) for q, part in enumerate(sixteens)]
+
+    def body(at: Value, left: Value | None) -> None:
+        codes = emit.load_first(b, offset(b, x, at), B64, left)
+        found = []
+        for half in (0, 32):
+            mine = emit.shuffle(b, codes, codes, range(half, half + 32))
+            chosen = lanes.zeros(B32)
+            for first, index in ((0, mine), (8, b.xor(mine, emit.same(B32, 128)))):
+                for q in range(first, first + 8):
+                    chosen = b.xor(chosen, emit.call(b, "llvm.x86.avx2.pshuf.b", B32, more[q], index))
+                    index = emit.call(b, "llvm.ssub.sat.v32i8", B32, index, emit.same(B32, 16))
+            found.append(chosen)
+        emit.store_first(b, emit.shuffle(b, found[0], found[1], range(64)), offset(b, y, at), left)
+
+    emit.in_steps(b, count, 64, body)
+
+
 def _copy(b: Builder, *args: Value) -> None:
     x, y, count = args
 
@@ -121,8 +160,8 @@ ADD, MULTIPLY = emit.kernel(_add, 8), emit.kernel(_multiply, 9)
 QUANTIZE, DEQUANTIZE = emit.kernel(_quantize, 5), emit.kernel(_dequantize, 5)
 COPY = emit.kernel(_copy, 3)
 
-if FORM.permute:
-    LOOK_UP = emit.kernel(_look_up, 4)
+if FORM.permute or FORM.avx2:
+    LOOK_UP = emit.kernel(_look_up if FORM.permute else _look_up_nibbles, 4)
 else:
 
     @njit(nogil=True)

@@ -28,8 +28,8 @@ def vector(element: Type, lanes: int) -> Type:
     return ir.VectorType(element, lanes)
 
 
-B16, B64 = vector(I8, 16), vector(I8, 64)
-H32 = vector(I16, 32)
+B16, B32, B64 = vector(I8, 16), vector(I8, 32), vector(I8, 64)
+H16, H32 = vector(I16, 16), vector(I16, 32)
 W16, F16 = vector(I32, 16), vector(F32, 16)
 
 
@@ -172,13 +172,7 @@ def store_first(b: Builder, value: Value, address: Value, count: Value | None) -
         with part:
             spill = spilled(b, value.type)
             b.store(value, spill)
-            source, target = b.bitcast(spill, element.as_pointer()), b.inttoptr(address, element.as_pointer())
-
-            def copy(i: Value, _: list[Value]) -> list[Value]:
-                b.store(b.load(b.gep(source, [i]), align=1), b.gep(target, [i]), align=1)
-                return []
-
-            loop(b, count, [], copy)
+            _copy_first(b, b.ptrtoint(spill, I64), address, value.type, count)
 
 
 def load_first(b: Builder, address: Value, kind: Type, count: Value | None, rest: Value | None = None) -> Value:
@@ -199,14 +193,22 @@ def load_first(b: Builder, address: Value, kind: Type, count: Value | None, rest
         with whole:
             b.store(b.load(pointer, align=1), spill)
         with part:
-            source, target = b.inttoptr(address, element.as_pointer()), b.bitcast(spill, element.as_pointer())
-
-            def copy(i: Value, _: list[Value]) -> list[Value]:
-                b.store(b.load(b.gep(source, [i]), align=1), b.gep(target, [i]), align=1)
-                return []
-
-            loop(b, count, [], copy)
+            _copy_first(b, address, b.ptrtoint(spill, I64), kind, count)
     return b.load(spill)
+
+
+def _copy_first(b: Builder, source: Value, target: Value, kind: Type, count: Value) -> None:
+    """Copy less than a whole vector: for each bit of `count` so many elements at once; none if it is negative."""
+    size = 4 if kind.element == F32 else kind.element.width // 8
+    with b.if_then(b.icmp_signed(">", count, i64(0))):
+        step = kind.count // 2
+        while step:
+            larger = b.and_(count, i64(-2 * step))  # what was copied in larger steps lies in front
+            away = scaled(b, larger, size)
+            with b.if_then(b.icmp_signed("!=", b.and_(count, i64(step)), i64(0))):
+                part = vector(kind.element, step) if step > 1 else kind.element
+                store(b, load(b, offset(b, source, away), part), offset(b, target, away))
+            step //= 2
 
 
 def kernel(build: Callable[..., None], arguments: int) -> Any:

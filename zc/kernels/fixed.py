@@ -5,7 +5,7 @@ They serve to compare, not to be fast: plain loops, but for the sums of products
 
 from numba import njit
 
-from zc.kernels.convolution import OUTPUTS, ROWS, SPARE, WEIGHT_BYTES, fill_table, share
+from zc.kernels.convolution import OUTPUTS, ROWS, SPARE, WEIGHT_BYTES, bring, move_table, share
 from zc.kernels.elementwise import part, place
 from zc.kernels.emit import byte_at, float_at, float_of, int_at, set_byte, set_word, word_at
 from zc.kernels.tiles import tile
@@ -57,6 +57,7 @@ def code(value, zero_point):  # type: ignore[no-untyped-def]
 def convolve(  # type: ignore[no-untyped-def]
     thread, threads, scratch, x, x_image, x_row, x_pixel, x_group, y, y_image, y_row, y_pixel, y_group,
     images, height, width, groups, columns, offsets, taps, k4, weights, bias, significands, shifts, zero_point, double,
+    room,
 ):  # fmt: skip
     """Convolution or matrix product, `tflite_rules.requantize`. Operands as of `convolution.convolve`.
 
@@ -67,13 +68,16 @@ def convolve(  # type: ignore[no-untyped-def]
     for row in range(ROWS):
         set_word(scratch + SUM_TABLE + 8 * row, scratch + SUM_ROWS + 64 * row)
     first, last = share(images * height * width, ROWS, thread, threads)
-    for start in range(first, last, CHUNK):
-        count = min(CHUNK, last - start)
+    start = first
+    while start < last:
+        count = bring(
+            scratch, start, min(CHUNK, last - start), x, x_image, x_row, x_pixel, height, width,
+            y, y_image, y_row, y_pixel, offsets, taps, (groups - 1) * x_group + 4 * k4, room,
+        )  # fmt: skip
+        start += count
         for g in range(groups):
-            fill_table(
-                scratch, start, count, x + g * x_group, x_image, x_row, x_pixel, height, width,
-                y + g * y_group, y_image, y_row, y_pixel,
-            )  # fmt: skip
+            if g != 0:
+                move_table(scratch, count, x_group * WEIGHT_BYTES, y_group)
             for n in range(vectors):
                 at = g * vectors + n
                 left = min(columns - 16 * n, 16)

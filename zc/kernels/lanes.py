@@ -6,7 +6,7 @@ import numpy as np
 
 from zc.kernels import emit
 from zc.kernels.cpu import FORM
-from zc.kernels.emit import B64, F16, H32, I8, I16, I32, W16, Builder, Value, call, number, vector
+from zc.kernels.emit import B64, F16, H16, H32, I8, I16, I32, W16, Builder, Value, call, number, vector
 
 PACKED = np.array([16 * quarter + 4 * v + j for v in range(4) for quarter in range(4) for j in range(4)])
 """Packing four vectors of int32 to bytes works in quarters of 128 bits: lane 4 q + j of vector v ends up as this byte.
@@ -23,9 +23,13 @@ def dot4(b: Builder, acc: Value, codes: Value, weights: Value) -> Value:
 
 def rounded(b: Builder, acc: Value, scale: Value) -> Value:
     """rne(f32(acc) * scale) as int32."""
-    lanes = acc.type.count
-    product = b.fmul(b.sitofp(acc, vector(emit.F32, lanes)), scale)
-    return call(b, f"llvm.lrint.v{lanes}i32.v{lanes}f32", vector(I32, lanes), product)
+    return nearest(b, b.fmul(b.sitofp(acc, vector(emit.F32, acc.type.count)), scale))
+
+
+def nearest(b: Builder, values: Value) -> Value:
+    """Rne of floats that fit into int32."""
+    lanes = values.type.count
+    return call(b, f"llvm.lrint.v{lanes}i32.v{lanes}f32", vector(I32, lanes), values)
 
 
 def codes64(b: Builder, values: Sequence[Value], zero_point: Value) -> Value:
@@ -36,14 +40,51 @@ def codes64(b: Builder, values: Sequence[Value], zero_point: Value) -> Value:
 
 
 def codes16(b: Builder, values: Value, zero_point: Value) -> Value:
-    """Rounded values, any number of lanes, to codes in order. zero_point: vector of int32."""
-    kind = values.type
-    name = f"v{kind.count}i32"
-    bounded = call(b, f"llvm.smin.{name}", kind, values, emit.same(kind, 1 << 20))  # the sum must not wrap
-    moved = b.add(bounded, zero_point)
-    moved = call(b, f"llvm.smax.{name}", kind, moved, emit.same(kind, 0))
-    moved = call(b, f"llvm.smin.{name}", kind, moved, emit.same(kind, 255))
-    return b.trunc(moved, vector(I8, kind.count))
+    """16 rounded values to codes in order. zero_point: from `zero16_of`."""
+    if FORM.vnni:
+        bounded = call(b, "llvm.smin.v16i32", W16, values, emit.same(W16, 1 << 20))  # the sum must not wrap
+        moved = b.add(bounded, zero_point)
+        moved = call(b, "llvm.smax.v16i32", W16, moved, emit.same(W16, 0))
+        return b.trunc(call(b, "llvm.smin.v16i32", W16, moved, emit.same(W16, 255)), emit.B16)
+    # Saturating steps, each of which LLVM knows as one instruction of AVX2 and of NEON.
+    halves = _bounded(b, values, -(1 << 15), (1 << 15) - 1, H16)
+    return _bounded(b, call(b, "llvm.sadd.sat.v16i16", H16, halves, zero_point), 0, 255, emit.B16)
+
+
+def _bounded(b: Builder, values: Value, least: int, most: int, kind: emit.Type) -> Value:
+    """Integers within bounds, in a narrower type."""
+    wide = values.type
+    name = f"v{wide.count}i{wide.element.width}"
+    values = call(b, f"llvm.smax.{name}", wide, values, emit.same(wide, least))
+    return b.trunc(call(b, f"llvm.smin.{name}", wide, values, emit.same(wide, most)), kind)
+
+
+def pairs(b: Builder, x: Value, y: Value) -> Value:
+    """Sums of neighbouring products: <16 x i16> twice to <8 x i32>."""
+    if FORM.avx2:
+        return call(b, "llvm.x86.avx2.pmadd.wd", vector(I32, 8), x, y)
+    wide = vector(I32, 16)
+    products = b.mul(b.sext(x, wide), b.sext(y, wide))
+    even = emit.shuffle(b, products, products, range(0, 16, 2))
+    return b.add(even, emit.shuffle(b, products, products, range(1, 16, 2)))
+
+
+SPREAD = np.arange(16).reshape(2, 2, 4).transpose(1, 0, 2).reshape(-1)
+"""Interleaving two rows of 16 int16 works in halves of 128 bits: the channels, in the order of the lanes that come out
+as two vectors of 8. It is its own inverse."""
+
+
+def interleave2(b: Builder, x: Value, y: Value) -> list[Value]:
+    """Two rows of 16 codes as int16 to two vectors: 32 bits have one channel's two, channels in order `SPREAD`."""
+    low = [lane for start in (0, 8) for j in range(start, start + 4) for lane in (j, j + 16)]
+    return [emit.shuffle(b, x, y, [lane + 4 * high for lane in low]) for high in (0, 1)]
+
+
+def spread16(b: Builder, values: Sequence[Value], zero_point: Value) -> Value:
+    """Two vectors of 8 rounded values, channels in order `SPREAD`, to 16 codes in theirs. For forms without VNNI."""
+    halves = _bounded(b, emit.shuffle(b, values[0], values[1], range(16)), -(1 << 15), (1 << 15) - 1, H16)
+    halves = emit.shuffle(b, halves, halves, SPREAD.tolist())
+    return _bounded(b, call(b, "llvm.sadd.sat.v16i16", H16, halves, zero_point), 0, 255, emit.B16)
 
 
 def interleave4(b: Builder, rows: Sequence[Value]) -> list[Value]:
@@ -65,9 +106,9 @@ def _unpack(b: Builder, x: Value, y: Value, width: int, high: int) -> Value:
     return emit.shuffle(b, b.bitcast(x, kind), b.bitcast(y, kind), lanes)
 
 
-def halves_of(b: Builder, zero_point: Value) -> Value:
-    """The zero point (int64) as <32 x i16>, for `codes64`."""
-    return emit.splat(b, b.trunc(zero_point, I16), 32)
+def halves_of(b: Builder, zero_point: Value, lanes: int = 32) -> Value:
+    """The zero point (int64) as a vector of int16, by default for `codes64`."""
+    return emit.splat(b, b.trunc(zero_point, I16), lanes)
 
 
 def words_of(b: Builder, zero_point: Value, lanes: int = 16) -> Value:
@@ -104,7 +145,8 @@ def floats(b: Builder, codes: Value, shift: Value) -> list[Value]:
 def products(b: Builder, x: Value, y: Value, zero_x: Value, zero_y: Value) -> list[Value]:
     """(x - zero_x) * (y - zero_y) of `CODES` as int32. Zero points: from `zero_of`."""
     if not FORM.vnni:
-        return [b.mul(b.sub(b.zext(x, W16), zero_x), b.sub(b.zext(y, W16), zero_y))]
+        left, right = (b.sub(b.zext(codes, H16), zero) for codes, zero in ((x, zero_x), (y, zero_y)))
+        return [b.mul(b.sext(left, W16), b.sext(right, W16))]
     found = []
     for upper in (0, 1):
         left, right = (
@@ -118,7 +160,12 @@ def products(b: Builder, x: Value, y: Value, zero_x: Value, zero_y: Value) -> li
 
 def zero_of(b: Builder, zero_point: Value) -> Value:
     """A zero point (int64) as `products` and `packed` take it."""
-    return halves_of(b, zero_point) if FORM.vnni else words_of(b, zero_point)
+    return halves_of(b, zero_point, 32 if FORM.vnni else 16)
+
+
+def zero16_of(b: Builder, zero_point: Value) -> Value:
+    """A zero point (int64) as `codes16` takes it."""
+    return words_of(b, zero_point) if FORM.vnni else halves_of(b, zero_point, 16)
 
 
 def packed(b: Builder, values: Sequence[Value], zero_point: Value) -> Value:
@@ -132,7 +179,7 @@ def zeros(kind: emit.Type) -> Value:
 
 
 def in_order(b: Builder, values: Sequence[Value], zero_point: Value) -> Value:
-    """Rounded values in their order to codes: four vectors to 64 (zero_point from `halves_of`), or one to 16."""
+    """Rounded values in their order to codes: four vectors to 64, or one to 16. zero_point: from `zero_of`."""
     if len(values) == 1:
         return codes16(b, values[0], zero_point)
     words = b.bitcast(codes64(b, values, zero_point), W16)

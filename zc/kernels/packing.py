@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zc.kernels.cpu import FORM
-from zc.kernels.lanes import ORDER
+from zc.kernels.lanes import ORDER, SPREAD
 
 Array = npt.NDArray[Any]
 
@@ -68,10 +68,11 @@ def _arrange(block: Array, k4: int) -> Array:
 
 
 def pack_depthwise(weights: Array, bias: Array, scale: Array, columnwise: bool) -> tuple[Array, Array, Array]:
-    """Pack int8 depthwise weights [kh, kw, channels] in blocks of 64 channels.
+    """Pack int8 depthwise weights [kh, kw, channels] in blocks of `BLOCK` channels.
 
-    columnwise: four rows of one column go together (3 x 3), else four taps in reading order. Returns bytes
-    [blocks][groups][64][4], int32[blocks * 64], float32[blocks * 64].
+    columnwise: four rows of one column go together (3 x 3), else four taps in reading order. Returns bytes, int8
+    [blocks][groups][BLOCK][4] or, without VNNI, int16 [blocks][groups][2][BLOCK][2]; int32[blocks * BLOCK] and
+    float32[blocks * BLOCK].
     """
     kh, kw, channels = weights.shape
     blocks = -(-channels // BLOCK)
@@ -83,10 +84,15 @@ def pack_depthwise(weights: Array, bias: Array, scale: Array, columnwise: bool) 
         groups = -(-kh * kw // 4)
         taps = np.zeros((4 * groups, blocks * BLOCK), np.int8)
         taps[: kh * kw, :channels] = weights.reshape(kh * kw, channels)
-    spread = taps.reshape(-1, 4, blocks, BLOCK).transpose(2, 0, 3, 1)[:, :, ORDER, :]
+    order = ORDER if FORM.vnni else SPREAD
+    if FORM.vnni:
+        spread = taps.reshape(-1, 4, blocks, BLOCK).transpose(2, 0, 3, 1)[:, :, order, :]
+    else:
+        pairs = taps.astype(np.int16).reshape(-1, 2, 2, blocks, BLOCK)
+        spread = pairs.transpose(3, 0, 1, 4, 2)[:, :, :, order, :]
     out = []
     for values, kind in ((bias, np.int32), (scale, np.float32)):
         padded = np.zeros(blocks * BLOCK, kind)
         padded[:channels] = values
-        out.append(np.ascontiguousarray(padded.reshape(blocks, BLOCK)[:, ORDER]).reshape(-1))
+        out.append(np.ascontiguousarray(padded.reshape(blocks, BLOCK)[:, order]).reshape(-1))
     return np.ascontiguousarray(spread).reshape(-1).view(np.uint8), out[0], out[1]

@@ -73,7 +73,7 @@ def _average(b: Builder, *args: Value) -> None:
     mean = b.fdiv(total, b.sitofp(lanes.words_of(b, count), F16))
     before = b.sitofp(lanes.words_of(b, b.sub(zero_y, base)), F16)
     values = lanes.to_int(b, b.fadd(b.fdiv(mean, _real(b, y_scale)), before))
-    emit.store_first(b, lanes.codes16(b, values, lanes.words_of(b, base)), y, channels)
+    emit.store_first(b, lanes.codes16(b, values, lanes.zero16_of(b, base)), y, channels)
 
 
 def _global(b: Builder, *args: Value) -> None:
@@ -90,7 +90,7 @@ def _global(b: Builder, *args: Value) -> None:
 
     (total,) = loop(b, rows, [lanes.words_of(b, start)], row)
     values = lanes.rounded(b, total, _real(b, scale))
-    emit.store_first(b, lanes.codes16(b, values, lanes.words_of(b, zero_y)), y, channels)
+    emit.store_first(b, lanes.codes16(b, values, lanes.zero16_of(b, zero_y)), y, channels)
 
 
 def _sum(b: Builder, *args: Value) -> None:
@@ -122,7 +122,7 @@ def _means(b: Builder, *args: Value) -> None:
     sums, start, scale, zero_y, y, channels = args
     total = b.add(load(b, sums, W16), lanes.words_of(b, start))
     values = lanes.rounded(b, total, _real(b, scale))
-    emit.store_first(b, lanes.codes16(b, values, lanes.words_of(b, zero_y)), y, channels)
+    emit.store_first(b, lanes.codes16(b, values, lanes.zero16_of(b, zero_y)), y, channels)
 
 
 SUM, MEANS = emit.kernel(_sum, 3), emit.kernel(_means, 6)

@@ -1,9 +1,12 @@
 """Register tiles of products: rows of codes times a block of weight columns, summed, rounded to codes and stored.
 
 A tile computes `rows` output pixels x `16 * width` output channels. Row m reads its codes from the address in the m-th
-word of a table, at the byte offset of each tap: filter taps are constant distances in a buffer that has its padding
-around it, so there is no im2col. Weights lie as int8 [taps * k4][16 * width][4] (form `avx512vnni`) or as int16
-[taps * k4][2][16 * width][2] (`portable`), see `zc.kernels.packing`.
+word of a table, at the offset of each tap: filter taps are constant distances in a buffer that has its padding around
+it, so there is no im2col. Weights lie as int8 [taps * k4][16 * width][4] (form `avx512vnni`), see `zc.kernels.packing`.
+
+The forms `avx2` and `portable` multiply 16 bits by 16: pairs of neighbouring products, added in 32 bits, are one
+instruction of AVX2 and two of NEON. Weights lie as int16 [taps * k4][2][16 * width][2], and the codes are a copy in 16
+bits (`WIDEN`), so that a pair is one load into all lanes.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +14,10 @@ from typing import Literal
 
 from zc.kernels import emit, lanes
 from zc.kernels.cpu import FORM
-from zc.kernels.emit import F16, I16, I32, I64, W16, Builder, Value, i64, load, loop, offset, scaled, splat, vector
+from zc.kernels.emit import F16, H16, I32, I64, W16, Builder, Value, i64, load, loop, offset, scaled, splat, vector
 
 HALF = vector(I32, 8)
-"""The portable form works on half of 16 lanes at a time: one register of AVX2."""
+"""Pairs are summed in half of 16 lanes at a time: one register of AVX2."""
 
 ARGUMENTS = 11
 
@@ -30,7 +33,7 @@ def tile(rows: int, width: int, result: Result = "codes") -> Callable[..., None]
     scale: of float32[16 * width]; columns: how many of the 16 * width to store.
     result: "real" stores float32 accumulator * scale instead of codes, "sums" the int32 accumulators.
     """
-    build = _vnni if FORM.vnni else _portable
+    build = _vnni if FORM.vnni else _in_pairs
     return emit.kernel(lambda b, *args: build(b, rows, width, result, *args), ARGUMENTS)  # type: ignore[no-any-return]
 
 
@@ -70,14 +73,14 @@ def _vnni(b: Builder, rows: int, width: int, result: Result, *args: Value) -> No
             values = [lanes.rounded(b, acc[4 * m + v], scales[v]) for v in range(4)]
             emit.store_first(b, lanes.codes64(b, values, zero), targets[m], columns)
     else:
-        zero = lanes.words_of(b, zero_point)
+        zero = lanes.zero16_of(b, zero_point)
         for m in range(rows):
             for v in range(width):
                 codes = lanes.codes16(b, lanes.rounded(b, acc[m * width + v], scales[v]), zero)
                 emit.store_first(b, codes, offset(b, targets[m], 16 * v), b.sub(columns, i64(16 * v)))
 
 
-def _portable(b: Builder, rows: int, width: int, result: Result, *args: Value) -> None:
+def _in_pairs(b: Builder, rows: int, width: int, result: Result, *args: Value) -> None:
     inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns = args
     halves = 2 * width
     first = [load(b, offset(b, bias, 32 * v), HALF) for v in range(halves)] * rows
@@ -85,27 +88,20 @@ def _portable(b: Builder, rows: int, width: int, result: Result, *args: Value) -
     step = 64 * halves  # bytes of weights for four codes: 2 pairs x 8 lanes x 2 int16
 
     def tap(t: Value, sums: list[Value]) -> list[Value]:
-        away = load(b, offset(b, offsets, scaled(b, t, 8)), I64, 8)
+        away = scaled(b, load(b, offset(b, offsets, scaled(b, t, 8)), I64, 8), 2)
         starts = [b.add(address, away) for address in base]
         block = offset(b, weights, b.mul(t, scaled(b, k4, step)))
 
         def four(i: Value, acc: list[Value]) -> list[Value]:
             here = offset(b, block, scaled(b, i, step))
             acc = list(acc)
-            codes = []
-            for m in range(rows):
-                bytes4 = load(b, offset(b, starts[m], scaled(b, i, 4)), vector(emit.I8, 4))
-                codes.append(b.bitcast(b.zext(bytes4, vector(I16, 4)), vector(I32, 2)))
             for pair in range(2):
-                columns_here = [
-                    load(b, offset(b, here, 32 * (pair * halves + v)), vector(I16, 16)) for v in range(halves)
-                ]
+                columns_here = [load(b, offset(b, here, 32 * (pair * halves + v)), H16) for v in range(halves)]
                 for m in range(rows):
-                    two = splat(b, b.extract_element(codes[m], emit.number(I32, pair)), 8)
-                    two = b.bitcast(two, vector(I16, 16))
+                    two = splat(b, load(b, offset(b, starts[m], scaled(b, i, 8), 4 * pair), I32), 8)
                     for v in range(halves):
                         at = m * halves + v
-                        acc[at] = b.add(acc[at], _pairs(b, two, columns_here[v]))
+                        acc[at] = b.add(acc[at], lanes.pairs(b, b.bitcast(two, H16), columns_here[v]))
             return acc
 
         return loop(b, k4, sums, four)
@@ -119,19 +115,27 @@ def _portable(b: Builder, rows: int, width: int, result: Result, *args: Value) -
     if result == "real":
         _store_words(b, _scaled(b, acc, scales), targets, columns)
         return
-    zero = lanes.words_of(b, zero_point, 8)
+    zero = lanes.zero16_of(b, zero_point)
     for m in range(rows):
-        for v in range(halves):
-            codes = lanes.codes16(b, lanes.rounded(b, acc[m * halves + v], scales[v]), zero)
-            emit.store_first(b, codes, offset(b, targets[m], 8 * v), b.sub(columns, i64(8 * v)))
+        for v in range(width):
+            values = [lanes.rounded(b, acc[m * halves + 2 * v + h], scales[2 * v + h]) for h in (0, 1)]
+            codes = lanes.codes16(b, emit.shuffle(b, values[0], values[1], range(16)), zero)
+            emit.store_first(b, codes, offset(b, targets[m], 16 * v), b.sub(columns, i64(16 * v)))
 
 
-def _pairs(b: Builder, x: Value, y: Value) -> Value:
-    """Sums of neighbouring products: <16 x i16> twice to <8 x i32>. LLVM knows it as vpmaddwd (AVX2), smull (NEON)."""
-    wide = vector(I32, 16)
-    products = b.mul(b.sext(x, wide), b.sext(y, wide))
-    even = emit.shuffle(b, products, products, range(0, 16, 2))
-    return b.add(even, emit.shuffle(b, products, products, range(1, 16, 2)))
+def _widen(b: Builder, *args: Value) -> None:
+    x, y, count = args
+
+    def body(i: Value, _: list[Value]) -> list[Value]:
+        codes = load(b, offset(b, x, scaled(b, i, 32)), vector(emit.I8, 32))
+        emit.store(b, b.zext(codes, emit.H32), offset(b, y, scaled(b, i, 64)))
+        return []
+
+    loop(b, b.sdiv(b.add(count, i64(31)), i64(32)), [], body)
+
+
+WIDEN = emit.kernel(_widen, 3)
+"""(x, y, count): codes as uint16. Reads and writes whole vectors of 32."""
 
 
 def _scaled(b: Builder, acc: Sequence[Value], scales: Sequence[Value]) -> list[Value]:

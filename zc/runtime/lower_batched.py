@@ -50,11 +50,12 @@ def batched_product(state: Lowering, op: BatchedProduct) -> None:
             Pixels(1, 1, m, 0, a.strides[-2]),
             packed,
             None,
+            [0] * taps,
             k,
             {
                 "x": left, "x_image": 0, "x_group": 0,
                 "y": out, "y_image": 0, "y_row": 0, "y_pixel": y.strides[-2], "y_group": 0,
-                "groups": 1, "columns": n, "offsets": state.constant(np.zeros(taps, np.int64)),
+                "groups": 1, "columns": n,
                 "zero_point": 0 if op.y is None else op.y.zero,
             },
             real,

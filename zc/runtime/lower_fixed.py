@@ -11,7 +11,7 @@ from zc.kernels.program import bits
 from zc.runtime import lower_rest, shapes
 from zc.runtime.lower import Lowering
 from zc.runtime.lower_rest import look_up, sized, walked
-from zc.runtime.lower_weighted import taps_of
+from zc.runtime.lower_weighted import room_of, taps_of
 from zc.runtime.memory import Place, View, dense
 from zc.runtime.ops import Binary, Coding, Convolution, GlobalAverage, Op, Pool, Product, Quantize, Softmax
 from zc.runtime.walk import walks
@@ -61,13 +61,15 @@ def _(op: Convolution, state: Lowering) -> None:
     (_, m, height, width), (y_image, y_row, y_pixel) = y.image
     assert op.y is not None
     found = tflite_rules.multipliers(op.x.scale, weights.scale, op.y.scale)
+    distances = taps_of(op, x_row, x_pixel)
     state.emit(
         program.FIXED_CONVOLVE,
         x=Place(x.buffer, x.start - pads[0] * x_row - pads[1] * x_pixel),
         x_image=x_image, x_row=op.strides[0] * x_row, x_pixel=op.strides[1] * x_pixel, x_group=c // op.group,
         y=y.place, y_image=y_image, y_row=y_row, y_pixel=y_pixel, y_group=m // op.group,
         images=n, height=height, width=width,
-        offsets=state.constant(np.array(taps_of(op, x_row, x_pixel), np.int64)),
+        offsets=state.constant(np.array(distances, np.int64)),
+        room=room_of(distances, c + 4),
         **_weights(state, op, weights.codes.transpose(2, 3, 1, 0), op.group, found),
         zero_point=op.y.zero,
     )  # fmt: skip
@@ -93,6 +95,7 @@ def _(op: Product, state: Lowering) -> None:
         y=y.place, y_image=0, y_row=0, y_pixel=y.strides[0], y_group=0,
         images=1, height=1, width=rows,
         offsets=state.constant(np.zeros(1, np.int64)),
+        room=room_of([0], k + 4),
         **_weights(state, op, weights.codes[None, None], 1, found),
         zero_point=op.y.zero,
     )  # fmt: skip

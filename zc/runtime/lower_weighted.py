@@ -1,6 +1,6 @@
 """Convolutions and matrix products as steps: weights packed for the kernels, taps as distances in a padded image."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -10,12 +10,12 @@ from zc.ir.graph import Array
 from zc.kernels import packing, program, rules
 from zc.kernels.amx import GROUP
 from zc.kernels.convolution import MOST_PIXELS, ROWS
-from zc.kernels.depthwise import COLUMNWISE
+from zc.kernels.cpu import FORM
 from zc.runtime import shapes
 from zc.runtime.lower import Lowering, Operand
-from zc.runtime.memory import Place
+from zc.runtime.memory import SPARE, Place
 from zc.runtime.ops import Convolution, Product
-from zc.runtime.tiling import CACHE_BYTES, Pixels, Tiling, tiling
+from zc.runtime.tiling import CACHE_BYTES, WIDE_BYTES, Pixels, Tiling, tiling
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def convolution(state: Lowering, op: Convolution) -> None:
         "y_group": m // op.group,
         "groups": op.group,
         "columns": m // op.group,
-        "offsets": state.constant(np.array(distances * (packed.taps // len(distances)), np.int64)),
     }
-    multiply(state, pixels, packed, tiles, footprint, common, real=False)
+    distances = distances * (packed.taps // len(distances))
+    multiply(state, pixels, packed, tiles, distances, footprint, common, real=False)
 
 
 def multiply(
@@ -85,13 +85,16 @@ def multiply(
     pixels: Pixels,
     packed: Prepared,
     tiles: Tiling | None,
+    distances: Sequence[int],
     footprint: int,
     operands: Mapping[str, Operand],
     real: bool,
 ) -> None:
-    """The step of a dense or grouped convolution, or of a matrix product."""
-    columns = operands["columns"]
+    """The step of a dense or grouped convolution, or of a matrix product. distances: of the taps, in bytes."""
+    columns, groups, group = (operands[name] for name in ("columns", "groups", "x_group"))
     assert isinstance(columns, int)
+    assert isinstance(groups, int)
+    assert isinstance(group, int)
     rows = ROWS if tiles is None else GROUP
     operands = {
         **operands,
@@ -100,6 +103,7 @@ def multiply(
         "width": pixels.width,
         "x_row": pixels.row,
         "x_pixel": pixels.pixel,
+        "offsets": state.constant(np.array(distances, np.int64)),
         "taps": packed.taps,
         "weights": packed.weights,
         "bias": packed.bias,
@@ -117,13 +121,25 @@ def multiply(
             chunk=tiles.chunk,
         )
     else:
-        state.emit(program.CONVOLVE, **operands, k4=packed.k4, chunk=chunk_of(footprint), real=int(real))
+        state.emit(
+            program.CONVOLVE,
+            **operands,
+            k4=packed.k4,
+            chunk=chunk_of(footprint),
+            room=room_of(distances, (groups - 1) * group + 4 * packed.k4),
+            real=int(real),
+        )
 
 
 def taps_of(op: Convolution, x_row: int, x_pixel: int) -> list[int]:
     """The byte distance of each filter tap, in reading order."""
     kh, kw = op.weights.codes.shape[2:]
     return [i * op.dilations[0] * x_row + j * op.dilations[1] * x_pixel for i in range(kh) for j in range(kw)]
+
+
+def room_of(distances: Sequence[int], more: int) -> int:
+    """Bytes of scratch for codes as 16 bits: of a chunk, and at least of one pixel. more: bytes that a tap reads."""
+    return 0 if FORM.vnni else max(WIDE_BYTES, 2 * (max(distances) - min(distances) + more) + SPARE)
 
 
 def chunk_of(footprint: int) -> int:
@@ -141,7 +157,7 @@ def _depthwise(
     channels: int,
 ) -> None:
     kh, kw = op.weights.codes.shape[2:]
-    fast = COLUMNWISE and (kh, kw) == (3, 3) and op.dilations == (1, 1) and op.strides in ((1, 1), (2, 2))
+    fast = (kh, kw) == (3, 3) and op.dilations == (1, 1) and op.strides in ((1, 1), (2, 2))
     key = (id(op), int(fast))
     if key not in state.packed:
         (codes,) = halves(op.weights.codes, op.weights.zero, 0)
@@ -252,7 +268,6 @@ def product(state: Lowering, op: Product) -> None:
         "y_group": 0,
         "groups": 1,
         "columns": n,
-        "offsets": state.constant(np.zeros(packed.taps, np.int64)),
         "zero_point": 0 if op.y is None else op.y.zero,
     }
-    multiply(state, pixels, packed, tiles, k, operands, real)
+    multiply(state, pixels, packed, tiles, [0] * packed.taps, k, operands, real)

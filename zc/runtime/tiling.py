@@ -9,6 +9,9 @@ from zc.kernels.cpu import FORM
 CACHE_BYTES = 192 * 1024
 """What the input of a chunk of pixels may take, so that it stays in the second cache for all blocks of channels."""
 
+WIDE_BYTES = 128 * 1024
+"""What the codes of a chunk may take as 16 bits, where they are multiplied so."""
+
 WASTE = 1.3
 """How many pixels, for each one wanted, are computed at most to save gathering them."""
 
