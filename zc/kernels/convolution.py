@@ -4,7 +4,7 @@ from numba import njit
 
 from zc.kernels.cpu import FORM
 from zc.kernels.emit import set_word, word_at
-from zc.kernels.tiles import WIDEN, tile
+from zc.kernels.tiles import WIDEN, narrow_tile, tile
 
 BLOCK_VECTORS = 4 if FORM.vnni else 1
 """Vectors of 16 channels in a full block of weights."""
@@ -55,6 +55,7 @@ if FORM.vnni:
             for m in range(0, 8 * pixels, 8 * 12):
                 ONE(table + m, outputs + m, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns)
 else:
+    NARROW = narrow_tile(2 * ROWS)
 
     @njit(nogil=True)
     def run_tiles(vectors, pixels, table, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns):  # type: ignore[no-untyped-def]
@@ -62,6 +63,10 @@ else:
         outputs = table + OUTPUTS
         if pixels == 1:
             FULL_ONE(table, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns)
+            return
+        if columns <= 8:
+            for m in range(0, 8 * pixels, 8 * 2 * ROWS):
+                NARROW(table + m, outputs + m, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns)
             return
         for m in range(0, 8 * pixels, 8 * ROWS):
             FULL(table + m, outputs + m, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns)

@@ -160,7 +160,7 @@ ADD, MULTIPLY = emit.kernel(_add, 8), emit.kernel(_multiply, 9)
 QUANTIZE, DEQUANTIZE = emit.kernel(_quantize, 5), emit.kernel(_dequantize, 5)
 COPY = emit.kernel(_copy, 3)
 
-if FORM.permute or FORM.avx2:
+if FORM.permute or FORM.avx2 or FORM.vnni:
     LOOK_UP = emit.kernel(_look_up if FORM.permute else _look_up_nibbles, 4)
 else:
 

@@ -32,8 +32,9 @@ class Packed:
 
 
 def pack(weights: Array, bias: Array, scale: Array, real: bool = False, unit: int = 4) -> Packed:
-    """Pack int8 weights [taps, k, columns] with int32 bias[columns] and float32 scale[columns].
+    """Pack weights [taps, k, columns] with int32 bias[columns] and float32 scale[columns].
 
+    weights: int8; of nine bits as int16 in forms that multiply 16 bits.
     real: for tiles that store float32, which are 16 channels wide. unit: codes to whose multiple k is filled up with
     zeros.
     """
@@ -47,7 +48,7 @@ def pack(weights: Array, bias: Array, scale: Array, real: bool = False, unit: in
         count = min(most, columns - start)
         width = -(-count // 16)
         order = ORDER if 16 * width == len(ORDER) else np.arange(16 * width)
-        block = np.zeros((taps, 4 * k4, 16 * width), np.int8)
+        block = np.zeros((taps, 4 * k4, 16 * width), weights.dtype)
         block[:, :k, :count] = weights[:, :, start : start + count]
         parts.append(_arrange(block[:, :, order], k4).reshape(-1).view(np.uint8))
         for values, out, kind in ((bias, biases, np.int32), (scale, scales, np.float32)):
@@ -68,7 +69,7 @@ def _arrange(block: Array, k4: int) -> Array:
 
 
 def pack_depthwise(weights: Array, bias: Array, scale: Array, columnwise: bool) -> tuple[Array, Array, Array]:
-    """Pack int8 depthwise weights [kh, kw, channels] in blocks of `BLOCK` channels.
+    """Pack depthwise weights [kh, kw, channels], of types as in `pack`, in blocks of `BLOCK` channels.
 
     columnwise: four rows of one column go together (3 x 3), else four taps in reading order. Returns bytes, int8
     [blocks][groups][BLOCK][4] or, without VNNI, int16 [blocks][groups][2][BLOCK][2]; int32[blocks * BLOCK] and
@@ -77,12 +78,12 @@ def pack_depthwise(weights: Array, bias: Array, scale: Array, columnwise: bool) 
     kh, kw, channels = weights.shape
     blocks = -(-channels // BLOCK)
     if columnwise:
-        taps = np.zeros((4 * kw, blocks * BLOCK), np.int8)
+        taps = np.zeros((4 * kw, blocks * BLOCK), weights.dtype)
         for j in range(kw):
             taps[4 * j : 4 * j + kh, :channels] = weights[:, j]
     else:
         groups = -(-kh * kw // 4)
-        taps = np.zeros((4 * groups, blocks * BLOCK), np.int8)
+        taps = np.zeros((4 * groups, blocks * BLOCK), weights.dtype)
         taps[: kh * kw, :channels] = weights.reshape(kh * kw, channels)
     order = ORDER if FORM.vnni else SPREAD
     if FORM.vnni:

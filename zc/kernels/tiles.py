@@ -37,6 +37,11 @@ def tile(rows: int, width: int, result: Result = "codes") -> Callable[..., None]
     return emit.kernel(lambda b, *args: build(b, rows, width, result, *args), ARGUMENTS)  # type: ignore[no-any-return]
 
 
+def narrow_tile(rows: int) -> Callable[..., None]:
+    """The same for at most 8 channels, whose weights are stored as of 16; for the forms that multiply pairs."""
+    return emit.kernel(lambda b, *args: _in_pairs(b, rows, 0.5, "codes", *args), ARGUMENTS)  # type: ignore[no-any-return]
+
+
 def _vnni(b: Builder, rows: int, width: int, result: Result, *args: Value) -> None:
     inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns = args
     first = [load(b, offset(b, bias, 64 * v), W16) for v in range(width)] * rows
@@ -80,12 +85,12 @@ def _vnni(b: Builder, rows: int, width: int, result: Result, *args: Value) -> No
                 emit.store_first(b, codes, offset(b, targets[m], 16 * v), b.sub(columns, i64(16 * v)))
 
 
-def _in_pairs(b: Builder, rows: int, width: int, result: Result, *args: Value) -> None:
+def _in_pairs(b: Builder, rows: int, width: float, result: Result, *args: Value) -> None:
     inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns = args
-    halves = 2 * width
+    halves, stored = int(2 * width), 2 * max(int(width), 1)
     first = [load(b, offset(b, bias, 32 * v), HALF) for v in range(halves)] * rows
     base = [load(b, offset(b, inputs, 8 * m), I64, 8) for m in range(rows)]
-    step = 64 * halves  # bytes of weights for four codes: 2 pairs x 8 lanes x 2 int16
+    step = 64 * stored  # bytes of weights for four codes: 2 pairs x 8 lanes x 2 int16
 
     def tap(t: Value, sums: list[Value]) -> list[Value]:
         away = scaled(b, load(b, offset(b, offsets, scaled(b, t, 8)), I64, 8), 2)
@@ -96,7 +101,7 @@ def _in_pairs(b: Builder, rows: int, width: int, result: Result, *args: Value) -
             here = offset(b, block, scaled(b, i, step))
             acc = list(acc)
             for pair in range(2):
-                columns_here = [load(b, offset(b, here, 32 * (pair * halves + v)), H16) for v in range(halves)]
+                columns_here = [load(b, offset(b, here, 32 * (pair * stored + v)), H16) for v in range(halves)]
                 for m in range(rows):
                     two = splat(b, load(b, offset(b, starts[m], scaled(b, i, 8), 4 * pair), I32), 8)
                     for v in range(halves):
@@ -117,10 +122,11 @@ def _in_pairs(b: Builder, rows: int, width: int, result: Result, *args: Value) -
         return
     zero = lanes.zero16_of(b, zero_point)
     for m in range(rows):
-        for v in range(width):
-            values = [lanes.rounded(b, acc[m * halves + 2 * v + h], scales[2 * v + h]) for h in (0, 1)]
-            codes = lanes.codes16(b, emit.shuffle(b, values[0], values[1], range(16)), zero)
-            emit.store_first(b, codes, offset(b, targets[m], 16 * v), b.sub(columns, i64(16 * v)))
+        for v in range(0, halves, 2):
+            sums = acc[m * halves + v : m * halves + min(v + 2, halves)]
+            values = [lanes.rounded(b, total, scales[v + h]) for h, total in enumerate(sums)]
+            codes = lanes.codes16(b, emit.shuffle(b, values[0], values[-1], range(16)), zero)
+            emit.store_first(b, codes, offset(b, targets[m], 8 * v), b.sub(columns, i64(8 * v)))
 
 
 def _widen(b: Builder, *args: Value) -> None:

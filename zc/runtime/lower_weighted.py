@@ -30,12 +30,17 @@ class Prepared:
 
 
 def halves(codes: Array, zero: Array, axis: int) -> list[Array]:
-    """Weights less their zero points as one or, where they need nine bits, two int8 arrays that add up to them."""
+    """Weights less their zero points as arrays that add up to them: one, or two of int8 where they need nine bits.
+
+    Kernels that multiply 16 bits take nine as they are: one array of int16.
+    """
     shape = [-1 if a == axis else 1 for a in range(codes.ndim)]
     values = codes.astype(np.int16) - zero.reshape(shape).astype(np.int16)
     low = np.clip(values, -128, 127)
     rest = values - low
-    return [low.astype(np.int8)] if not rest.any() else [low.astype(np.int8), rest.astype(np.int8)]
+    if not rest.any():
+        return [low.astype(np.int8)]
+    return [low.astype(np.int8), rest.astype(np.int8)] if FORM.vnni else [values]
 
 
 def convolution(state: Lowering, op: Convolution) -> None:
