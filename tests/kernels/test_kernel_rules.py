@@ -24,7 +24,14 @@ CODINGS = [
 ]
 
 
-def run(op: str, inputs: list[Any], kind: int = TensorProto.UINT8, domain: str = "com.microsoft", **attributes: Any):
+def run(
+    op: str,
+    inputs: list[Any],
+    kind: int = TensorProto.UINT8,
+    domain: str = "com.microsoft",
+    version: int = 17,
+    **attributes: Any,
+):
     """One operator in onnxruntime; the first array of more than one element is fed, the rest are constants."""
     fed = next(i for i, value in enumerate(inputs) if value is not None and np.asarray(value).ndim)
     names = [f"i{i}" if value is not None else "" for i, value in enumerate(inputs)]
@@ -40,7 +47,7 @@ def run(op: str, inputs: list[Any], kind: int = TensorProto.UINT8, domain: str =
         [helper.make_tensor_value_info("y", kind, None)],
         constants,
     )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [helper.make_opsetid("", version), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     options = ort.SessionOptions()
     options.add_session_config_entry("session.x64quantprecision", "1")  # without VNNI, its products would saturate
@@ -112,6 +119,34 @@ class TestRules:
         x[:, [1, 4]] = 255
         want = run("QLinearSoftmax", [x, sx, np.uint8(zx), F32(levels), np.uint8(0)], axis=-1, opset=13)
         np.testing.assert_array_equal(rules.softmax(x, rules.softmax_table(sx, 6), F32(levels), 0), want)
+
+
+HOW = ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"]
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("out", [(1, 3), (4, 4), (10, 7), (3, 19)])
+def test_interpolation(how, out) -> None:
+    """Of floats that are made from codes: the sum of four products, to the bit."""
+    codes, scale = RNG.integers(0, 256, (2, 3, 5, 6)).astype(np.uint8), F32(0.0123)
+    x = rules.dequantize(codes, scale, 100)
+    for scales in (None, [(n + 0.3) / s for n, s in zip(out, (5, 6), strict=True)]):
+        k = np.array([2, 3, *out]) if scales is None else F32([1, 1, *scales])
+        inputs = [x, None, None, k] if scales is None else [x, None, k]
+        found = run(
+            "Resize", inputs, TensorProto.FLOAT, "", version=19, mode="linear", coordinate_transformation_mode=how
+        )
+        want = rules.quantize(found, F32(0.02), 7)
+        axes = [rules.between(how, s, n, None if scales is None else scales[i])
+                for i, (s, n) in enumerate(zip((5, 6), out, strict=True))]  # fmt: skip
+        np.testing.assert_array_equal(rules.interpolate(codes, axes[0], axes[1], scale, 100, F32(0.02), 7), want)
+
+
+def test_pairs_by_table() -> None:
+    table = RNG.integers(0, 256, (256, 256)).astype(np.uint8)
+    x, z = RNG.integers(0, 256, (4, 5)).astype(np.uint8), RNG.integers(0, 256, 5).astype(np.uint8)
+    got = rules.look_up_pairs(x, z, table)
+    assert all(got[i, j] == table[z[j], x[i, j]] for i in range(4) for j in range(5))
 
 
 def test_the_fused_multiply_add_rounds_once() -> None:

@@ -22,7 +22,7 @@ class Qdq:
     """Builds DQ -> op -> Q on codes that are inputs of the model, so that every code can be fed and seen."""
 
     def __init__(self, codes: type = np.uint8) -> None:
-        self.codes = codes
+        self.codes, self.opset = codes, 17
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.inputs: list[onnx.ValueInfoProto] = []
@@ -62,7 +62,7 @@ class Qdq:
 
     def model(self) -> Model:
         graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.initializers)
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
         return Model.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=9))
 
 

@@ -272,6 +272,71 @@ def test_softmax(qdq, agree, seed, kind, x, levels, n) -> None:
 
 
 @MORE
+@given(seed=SEEDS, kind=TYPES, x=CODING, axis=st.integers(-4, 3), levels=st.sampled_from([1 / 255, 1 / 256, 0.01]))
+def test_softmax_along_any_axis(qdq, agree, seed, kind, x, axis, levels) -> None:
+    rng = np.random.default_rng(seed)
+    b = qdq(kind)
+    b.input("x", [3, 7, 5, 4], x)
+    b.output(b.node("Softmax", ["x"], "y", axis=axis), (levels, 0))
+    agree(b.model(), {"x_q": codes(rng, (3, 7, 5, 4), kind)})
+
+
+def test_a_softmax_of_channels_between_convolutions(qdq, agree) -> None:
+    rng = np.random.default_rng(0)
+    b = qdq()
+    b.input("x", [2, 5, 6, 6], (0.1, 100))
+    b.weight("w", rng.integers(-90, 90, (20, 5, 3, 3)).astype(np.int8), np.array(F32(0.01)), np.array(np.int8(0)), 0)
+    parts = b.parameters("cc", (0.1, 100)), b.parameters("pp", (1 / 256, 0))
+    b.node("Conv", ["x", "w"], "c")
+    b.node("QuantizeLinear", ["c", *parts[0]], "cc")
+    b.node("DequantizeLinear", ["cc", *parts[0]], "d")
+    b.node("Softmax", ["d"], "p", axis=1)
+    b.node("QuantizeLinear", ["p", *parts[1]], "pp")
+    b.node("DequantizeLinear", ["pp", *parts[1]], "q")
+    b.weight("v", rng.integers(-90, 90, (8, 20, 3, 3)).astype(np.int8), np.array(F32(0.01)), np.array(np.int8(0)), 0)
+    b.output(b.node("Conv", ["q", "v"], "y", pads=[1, 1, 1, 1]), (0.01, 100))
+    agree(b.model(), {"x_q": codes(rng, (2, 5, 6, 6), np.uint8)})
+
+
+LINEAR = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric")
+
+
+@MORE
+@given(
+    seed=SEEDS,
+    kind=TYPES,
+    x=CODING,
+    y=CODING,
+    how=st.sampled_from(LINEAR),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    to=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    scaled=st.booleans(),
+    channels=st.integers(1, 40),
+    threads=st.sampled_from([1, 3]),
+)
+def test_linear_resize(qdq, agree, seed, kind, x, y, how, size, to, scaled, channels, threads) -> None:
+    rng = np.random.default_rng(seed)
+    b = qdq(kind)
+    b.opset = 19
+    shape = (2, channels, *size)
+    b.input("x", shape, x)
+    scales = F32([1, 1, *((t + 0.5) / s for t, s in zip(to, size, strict=True))])
+    inputs = (
+        ["x", "", b.constant("k", scales)] if scaled else ["x", "", "", b.constant("k", np.array([*shape[:2], *to]))]
+    )
+    b.output(b.node("Resize", inputs, "y", mode="linear", coordinate_transformation_mode=how), y)
+    agree(b.model(), {"x_q": codes(rng, shape, kind)}, threads=threads)
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 9), (2, 7, 3, 4, 5)])
+def test_global_averages_of_a_line_and_a_volume(qdq, agree, shape) -> None:
+    b = qdq()
+    b.input("x", shape, (0.25, 100))
+    b.output(b.node("GlobalAveragePool", ["x"], "y"), (0.125, 3))
+    agree(b.model(), {"x_q": codes(np.random.default_rng(0), shape, np.uint8)})
+
+
+@MORE
 @given(seed=SEEDS, kind=TYPES, a=CODING, b=CODING, y=CODING, axis=st.integers(0, 3))
 def test_concat(qdq, agree, seed, kind, a, b, y, axis) -> None:
     rng = np.random.default_rng(seed)

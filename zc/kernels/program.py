@@ -27,10 +27,12 @@ from zc.kernels import (
     elementwise,
     emit,
     fixed,
+    interpolation,
     lanes,
     meeting,
     movement,
     packing,
+    pairs,
     pools,
     tiles,
     turning,
@@ -43,7 +45,7 @@ to_fixed_tuple: Any = numba_to_fixed_tuple
 CONVOLVE, DEPTHWISE, DEPTHWISE3, ADD, MULTIPLY, LOOK_UP, QUANTIZE, DEQUANTIZE = range(8)
 MOVE, FILL, SURROUND, CHOOSE_PIXELS, POOL, GLOBAL_AVERAGE, SOFTMAX, CONVOLVE_TILES = range(8, 16)
 FIXED_CONVOLVE, FIXED_ADD, FIXED_MULTIPLY, FIXED_QUANTIZE, FIXED_AVERAGE, FIXED_MEAN, FIXED_SOFTMAX = range(16, 23)
-AVERAGE_PLANES, PACK_COLUMNS = 23, 24
+AVERAGE_PLANES, PACK_COLUMNS, LOOK_UP_PAIRS, INTERPOLATE = range(23, 27)
 
 KERNELS: dict[int, Any] = {
     CONVOLVE: convolution.convolve,
@@ -71,6 +73,8 @@ KERNELS: dict[int, Any] = {
     FIXED_SOFTMAX: fixed.softmax,
     AVERAGE_PLANES: pools.average_planes,
     PACK_COLUMNS: columns.pack_columns,
+    LOOK_UP_PAIRS: pairs.look_up_pairs,
+    INTERPOLATE: interpolation.interpolate,
 }
 
 OPERANDS: dict[int, tuple[str, ...]] = {
@@ -105,7 +109,7 @@ def bits(value: float | np.floating[Any]) -> int:
     N_CONVOLVE, N_DEPTHWISE, N_DEPTHWISE3, N_ADD, N_MULTIPLY, N_LOOK_UP, N_QUANTIZE, N_DEQUANTIZE,
     N_MOVE, N_FILL, N_SURROUND, N_CHOOSE, N_POOL, N_GLOBAL, N_SOFTMAX, N_TILES,
     N_FIXED_CONVOLVE, N_FIXED_ADD, N_FIXED_MULTIPLY, N_FIXED_QUANTIZE, N_FIXED_AVERAGE, N_FIXED_MEAN, N_FIXED_SOFTMAX,
-    N_AVERAGE_PLANES, N_COLUMNS,
+    N_AVERAGE_PLANES, N_COLUMNS, N_PAIRS, N_INTERPOLATE,
 ) = SIZES  # fmt: skip
 
 
@@ -161,6 +165,10 @@ def _interpreter(version: str, fixed_point: bool) -> Any:
                     pools.average_planes(part, parts, scratch, *to_fixed_tuple(p, N_AVERAGE_PLANES))
                 elif kind == PACK_COLUMNS:
                     columns.pack_columns(part, parts, scratch, *to_fixed_tuple(p, N_COLUMNS))
+                elif kind == LOOK_UP_PAIRS:
+                    pairs.look_up_pairs(part, parts, scratch, *to_fixed_tuple(p, N_PAIRS))
+                elif kind == INTERPOLATE:
+                    interpolation.interpolate(part, parts, scratch, *to_fixed_tuple(p, N_INTERPOLATE))
                 elif fixed_point:
                     if kind == FIXED_CONVOLVE:
                         fixed.convolve(part, parts, scratch, *to_fixed_tuple(p, N_FIXED_CONVOLVE))
@@ -205,10 +213,12 @@ DIGEST = source_digest(
         elementwise,
         emit,
         fixed,
+        interpolation,
         lanes,
         meeting,
         movement,
         packing,
+        pairs,
         pools,
         tiles,
         turning,

@@ -207,3 +207,68 @@ def softmax(x: Codes, table: Floats, y_scale: np.float32, y_zero: int) -> Codes:
     for column in values.T:
         total = total + column
     return saturate(np.rint(softmax_levels(y_scale) * (values / total[:, None])) + y_zero)
+
+
+def look_up_pairs(x: Codes, z: Codes, table: Codes) -> Codes:
+    """What a table of pairs of codes holds: table[z, x], broadcast."""
+    return np.asarray(table[z, x])
+
+
+def between(
+    how: str, size: int, out: int, scale: float | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Of each output position of an axis: both positions it lies between, and their weights. int64, float32 [out, 2].
+
+    how: ONNX's coordinate_transformation_mode; scale: None where sizes were given. Beyond the last position, and on
+    it, both are the same and count half each (UpsampleBilinear in onnxruntime).
+    """
+    at = np.clip(coordinates(how, size, out, scale), F32(0), F32(size - 1))
+    lower = np.minimum(at.astype(np.int64), size - 1)
+    upper = np.minimum(lower + 1, size - 1)
+    weights = np.stack([np.abs(at - upper.astype(F32)), np.abs(at - lower.astype(F32))], axis=1)
+    weights[lower == upper] = 0.5
+    return np.stack([lower, upper], axis=1), weights.astype(F32)
+
+
+def coordinates(how: str, size: int, out: int, scale: float | None) -> Floats:
+    """Where in an axis of `size` each of `out` positions lies, in float32 as onnxruntime computes it. [out]."""
+    ratio = F32(F32(out) / F32(size)) if scale is None else F32(scale)
+    at = np.arange(out, dtype=F32)
+    if ratio == 1:
+        return at
+    if how == "align_corners":
+        return at * F32(size - 1) / F32(out - 1) if out > 1 else at * F32(0)
+    if how == "asymmetric":
+        return at / ratio
+    if how == "tf_half_pixel_for_nn":
+        return (at + F32(0.5)) / ratio
+    if how == "pytorch_half_pixel" and out == 1:
+        return at * F32(0)
+    if how == "half_pixel_symmetric":  # in float64 but for the shift
+        shift = F32(F32(size) / F32(2)) * F32(F32(1) - F32(out) / F32(ratio * F32(size)))
+        return (float(shift) + (at.astype(np.float64) + 0.5) / float(ratio) - 0.5).astype(F32)
+    return (at + F32(0.5)) / ratio - F32(0.5)
+
+
+def interpolate(
+    x: Codes,
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]],
+    columns: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]],
+    x_scale: np.float32,
+    x_zero: int,
+    y_scale: np.float32,
+    y_zero: int,
+) -> Codes:
+    """Resize, linear, between DQ and Q: float32 products with (row weight * column weight), added in reading order.
+
+    x: [n, c, h, w]; rows, columns: from `between`.
+    """
+    values = dequantize(x, x_scale, x_zero)
+    total: Floats | None = None
+    for i in range(2):
+        for j in range(2):
+            weight = (columns[1][None, :, j] * rows[1][:, None, i]).astype(F32)
+            part = weight * values[:, :, rows[0][:, i]][:, :, :, columns[0][:, j]]
+            total = part if total is None else total + part
+    assert total is not None
+    return quantize(total, y_scale, y_zero)

@@ -74,12 +74,47 @@ class IslandRunner:
 
 def table_of(model: Model, nodes: Sequence[Node], source: Tensor, target: Tensor) -> Array:
     """uint8[256]: what the nodes make of each code, both as codes in memory. Computed by onnxruntime itself."""
-    part = cut_out(model, nodes, [source], [target])
+    part = cut_out(model, _with_constants(nodes), [source], [target])
+    return _tabled(part, {source.name: _as_codes(CODES, source)}, target)
+
+
+def pair_table(model: Model, nodes: Sequence[Node], left: Tensor, right: Tensor, target: Tensor) -> Array:
+    """uint8[256, 256]: what the nodes make of each pair of codes, by the code of `right`, then that of `left`."""
+    part = cut_out(model, _with_constants(nodes), [left, right], [target])
+    rows, columns = np.meshgrid(CODES, CODES, indexing="ij")
+    return _tabled(part, {left.name: _as_codes(columns, left), right.name: _as_codes(rows, right)}, target)
+
+
+def tables_of(
+    model: Model, nodes: Sequence[Node], source: Tensor, target: Tensor, constant: Tensor, values: Array
+) -> Array:
+    """uint8[len(values), 256]: what the nodes make of each code where a constant has each of these values.
+
+    The operator sees one value for each row; a single one as a scalar, as it may treat that in its own way.
+    """
+    part = cut_out(model, _with_constants(nodes), [source], [target])
+    put = cast(Constant, part.graph.tensors()[constant.name])
+    put.values = values.reshape(()) if len(values) == 1 else values.reshape(-1, 1)
+    codes = np.tile(CODES, (len(values), 1))
+    return _tabled(part, {source.name: _as_codes(codes, source)}, target)
+
+
+def _with_constants(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes and those Constant nodes that they read."""
+    constants = [t.inputs[0] for n in nodes for t in n.inputs if len(t.inputs) == 1 and t.inputs[0].op == "Constant"]
+    return list({id(n): cast(Node, n) for n in (*constants, *nodes)}.values())
+
+
+def _as_codes(codes: Array, tensor: Tensor) -> Array:
+    """Codes in memory as a value of the model has them."""
+    return (codes ^ np.uint8(128)).view(np.int8) if tensor.dtype == np.int8 else codes
+
+
+def _tabled(part: Model, feeds: Mapping[str, Array], target: Tensor) -> Array:
+    shape = next(iter(feeds.values())).shape
     for tensor in (*part.graph.inputs, *part.graph.outputs):
-        cast(Variable, tensor).shape = [256]
-    signed = source.dtype == np.int8
-    codes = (CODES ^ np.uint8(128)).view(np.int8) if signed else CODES
-    result = Runner(part, threads=1).run({source.name: codes})[target.name]
-    if result.shape != (256,) or result.dtype not in (np.uint8, np.int8):
-        raise ZcError(f"{model.name}: '{target.name}': 256 codes became {result.dtype}{list(result.shape)}")
+        cast(Variable, tensor).shape = list(shape)
+    result = Runner(part, threads=1).run(feeds)[target.name]
+    if result.shape != shape or result.dtype not in (np.uint8, np.int8):
+        raise ZcError(f"{part.name}: '{target.name}': codes {list(shape)} became {result.dtype}{list(result.shape)}")
     return result.view(np.uint8) ^ np.uint8(128) if result.dtype == np.int8 else result

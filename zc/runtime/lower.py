@@ -87,15 +87,17 @@ class Lowering:
     def codes(self, name: str) -> View:
         """The view of a value."""
         if name not in self.views and name in self.constants:
-            self.views[name] = self._constant_view(self.constants[name])
+            array = self.constants[name]
+            self.views[name] = self.constants_view(
+                array.view(np.uint8) ^ np.uint8(128) if array.dtype == np.int8 else array
+            )
         if name not in self.views:
             raise ZcError(f"{self.name}: value '{name}' is not made before it is read")
         return self.views[name]
 
-    def _constant_view(self, array: Array) -> View:
-        if array.dtype == np.int8:
-            array = array.view(np.uint8) ^ np.uint8(128)
-        return View(self.constant(array).buffer, 0, array.shape, dense(array.shape))
+    def constants_view(self, codes: Array) -> View:
+        """A view of constant codes in memory (uint8)."""
+        return View(self.constant(codes).buffer, 0, codes.shape, dense(codes.shape))
 
     def fresh(self, name: str, shape: Shape, image: bool | None = None) -> View:
         """A place for a value that is about to be made. image: channels last; by default where convolutions want it."""

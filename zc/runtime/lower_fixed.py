@@ -146,7 +146,7 @@ def _(op: Binary, state: Lowering) -> None:
 
 @lower.register
 def _(op: Pool, state: Lowering) -> None:
-    if op.x is None or op.y is None:
+    if op.x is None or op.y is None or op.kernel is None:
         lower_rest.lower(op, state)
         return
     x, y = state.image(op.inputs[0]), state.fresh(op.output, state.shapes[op.output], image=True)
@@ -199,3 +199,4 @@ def _(op: Softmax, state: Lowering) -> None:
         terms=state.constant(found.terms), addends=state.constant(found.addends),
     )  # fmt: skip
     _recode(state, y, SOFTMAX_CODES, op.y)
+    lower_rest.softmax_done(op, state, y)

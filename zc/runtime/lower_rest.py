@@ -1,46 +1,40 @@
 """Operations without weights as steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from math import prod
 
 import numpy as np
 
-from zc.errors import ZcError
 from zc.ir.graph import Array
 from zc.kernels import program, rules
 from zc.kernels.program import bits
-from zc.runtime import lower_batched, lower_weighted, shapes
+from zc.runtime import lower_batched, lower_moving, lower_weighted, shapes
 from zc.runtime.lower import Lowering
 from zc.runtime.memory import Place, View, dense
 from zc.runtime.ops import (
     BatchedProduct,
     Binary,
-    Blocks,
     Concatenate,
     Convolution,
     Dequantize,
     GlobalAverage,
+    Interpolate,
     LookUp,
+    LookUpPairs,
     Op,
-    Pad,
     Pool,
     Product,
     Quantize,
-    Reshape,
-    Resize,
-    Slice,
     Softmax,
-    Split,
-    Transpose,
 )
 from zc.runtime.walk import Walk, walks
 
 
 @singledispatch
 def lower(op: Op, state: Lowering) -> None:
-    """Append the steps of one operation."""
-    raise ZcError(f"{state.where()}: {type(op).__name__} has no kernel")
+    """Append the steps of one operation; those that move codes about are `lower_moving`'s."""
+    lower_moving.lower(op, state)
 
 
 @lower.register
@@ -123,12 +117,20 @@ def _(op: Binary, state: Lowering) -> None:
 
 def each_pair(state: Lowering, op: Binary, kernel: int, terms: Mapping[str, int | Place]) -> None:
     """The steps of a kernel on two broadcast values; terms: its other operands."""
+    pair(state, kernel, [state.codes(name) for name in op.inputs], _beside(state, op), terms)
+
+
+def _beside(state: Lowering, op: Binary | LookUpPairs) -> View:
+    """A place for the result, in the layout of the input that has its shape."""
     shape = state.shapes[op.output]
     views = [state.codes(name) for name in op.inputs]
-    widest = next((v for v in views if v.shape == shape), views[0])
-    y = state.like(op.output, shape, widest)
+    return state.like(op.output, shape, next((v for v in views if v.shape == shape), views[0]))
+
+
+def pair(state: Lowering, kernel: int, views: Sequence[View], y: View, terms: Mapping[str, int | Place]) -> None:
+    """The steps of a kernel on two views, broadcast to that of the result."""
     left, right = (state.along(v, y) for v in views)
-    for walk in walks(shape, [left.strides, right.strides, y.strides], 3):
+    for walk in walks(y.shape, [left.strides, right.strides, y.strides], 3):
         state.emit(
             kernel,
             **walked("x", walk, 0, left),
@@ -159,6 +161,27 @@ def look_up(state: Lowering, x: View, y: View, table: Array) -> None:
 
 
 @lower.register
+def _(op: LookUpPairs, state: Lowering) -> None:
+    x, y = state.codes(op.inputs[0]), _beside(state, op)
+    if op.places is None:
+        pair(state, program.LOOK_UP_PAIRS, [x, state.codes(op.inputs[1])], y, {"table": state.constant(op.table)})
+        return
+    places = op.places
+    if len(op.table) <= 256:
+        z = state.constants_view(places.astype(np.uint8))
+        pair(state, program.LOOK_UP_PAIRS, [x, z], y, {"table": state.constant(op.table)})
+        return
+    axis = next(a for a in range(-places.ndim, 0) if places.shape[a] > 1)  # all others are 1
+    x = x.spread(y.shape)
+    for start in range(0, places.size, 256):
+        some = places.reshape(-1)[start : start + 256]
+        own = [len(some) if a == axis else 1 for a in range(-places.ndim, 0)]
+        z = state.constants_view(np.arange(len(some), dtype=np.uint8).reshape(own))
+        parts = [v.part(axis % len(y.shape), start, len(some)) for v in (x, y)]
+        pair(state, program.LOOK_UP_PAIRS, [parts[0], z], parts[1], {"table": state.constant(op.table[some])})
+
+
+@lower.register
 def _(op: Concatenate, state: Lowering) -> None:
     shape = state.shapes[op.output]
     axis = op.axis % len(shape)
@@ -178,13 +201,19 @@ def _(op: Concatenate, state: Lowering) -> None:
 
 @lower.register
 def _(op: Pool, state: Lowering) -> None:
-    x, y = state.image(op.inputs[0]), state.fresh(op.output, state.shapes[op.output], image=True)
+    x = state.image(op.inputs[0])
     assert x.image is not None
-    assert y.image is not None
     (n, c, h, w), (x_image, x_row, x_pixel) = x.image
-    (_, _, height, width), (y_image, y_row, y_pixel) = y.image
-    _, (top, left, bottom, right) = shapes.window(op, op.kernel, (h, w))
-    if op.x is not None and op.y is not None and (height, width) == (1, 1) and op.kernel == (h, w) and not top + left:
+    kernel = op.kernel or (h, w)
+    (height, width), (top, left, bottom, right) = shapes.window(op, kernel, (h, w))
+    shape = state.shapes[op.output]
+    if op.keeps_axes:
+        y = state.fresh(op.output, shape, image=True)
+    else:
+        y = state.allocate((n, c, 1, 1), image=True)
+    assert y.image is not None
+    _, (y_image, y_row, y_pixel) = y.image
+    if op.x is not None and op.y is not None and (height, width) == (1, 1) and kernel == (h, w) and not top + left:
         _global(state, x, y, GlobalAverage(op.nodes, op.inputs, op.outputs, x=op.x, y=op.y))
         return
     average = op.x is not None
@@ -193,17 +222,22 @@ def _(op: Pool, state: Lowering) -> None:
         x=x.place, x_image=x_image, x_row=x_row, x_pixel=x_pixel, x_height=h, x_width=w,
         y=y.place, y_image=y_image, y_row=y_row, y_pixel=y_pixel,
         images=n, height=height, width=width, channels=c,
-        kernel_h=op.kernel[0], kernel_w=op.kernel[1], stride_h=op.strides[0], stride_w=op.strides[1],
+        kernel_h=kernel[0], kernel_w=kernel[1], stride_h=op.strides[0], stride_w=op.strides[1],
         top=top, left=left, bottom=bottom, right=right, dilation_h=op.dilations[0], dilation_w=op.dilations[1],
         average=int(average), counts_pad=int(op.counts_pad),
         x_scale=bits(op.x.scale) if op.x else 0, zero_x=op.x.zero if op.x else 0,
         y_scale=bits(op.y.scale) if op.y else 0, zero_y=op.y.zero if op.y else 0, base=op.y.base if op.y else 0,
     )  # fmt: skip
+    if not op.keeps_axes:
+        state.move(View(y.buffer, y.start, shape, y.strides[:2]), state.fresh(op.output, shape))
 
 
 @lower.register
 def _(op: GlobalAverage, state: Lowering) -> None:
     x, shape = state.codes(op.inputs[0]), state.shapes[op.output]
+    if len(x.shape) > 4:
+        _volume(state, op, state.rows(x))
+        return
     if x.planes is None or (x.image is not None and x.buffer.planned):
         _global(state, state.image(op.inputs[0]), state.fresh(op.output, shape, image=True), op)
         return
@@ -216,6 +250,19 @@ def _(op: GlobalAverage, state: Lowering) -> None:
         count=count, start=-count * op.x.zero, scale=bits(rules.average_scale(op.x.scale, op.y.scale, count)),
         zero_y=op.y.zero,
     )  # fmt: skip
+
+
+def _volume(state: Lowering, op: GlobalAverage, x: View) -> None:
+    """Of more than two dimensions: the same as of an image of as many pixels."""
+    n, c, *size = x.shape
+    y = state.allocate((n, c, 1, 1), image=True)
+    flat = x.reshaped((n, c, 1, prod(size)))
+    assert flat is not None
+    pixels = state.allocate(flat.shape, image=True)
+    state.move(flat, pixels)
+    _global(state, pixels, y, op)
+    target = state.fresh(op.output, state.shapes[op.output], image=False)
+    state.move(View(y.buffer, y.start, target.shape, (*y.strides[:2], *[1] * len(size))), target)
 
 
 def _global(state: Lowering, x: View, y: View, op: GlobalAverage) -> None:
@@ -239,118 +286,60 @@ def _(op: Softmax, state: Lowering) -> None:
         table=state.constant(rules.softmax_table(op.x.scale, length)),
         levels=bits(rules.softmax_levels(op.y.scale)), zero_y=op.y.zero,
     )  # fmt: skip
+    softmax_done(op, state, y)
 
 
 def softmax_rows(op: Softmax, state: Lowering) -> tuple[View, View, int, int]:
-    """Codes and result as matrices in C order, their rows and the length of one."""
+    """Codes and result as matrices in C order, their rows and the length of one. See `softmax_done`."""
     shape = state.shapes[op.inputs[0]]
     axis = op.axis % len(shape)
     length = prod(shape[axis:]) if op.flat else shape[axis]
-    if not op.flat and axis != len(shape) - 1:
-        raise ZcError(f"{state.where()}: Softmax along axis {axis} of {len(shape)} has no kernel on codes")
     rows = prod(shape) // length
-    x = state.rows(state.codes(op.inputs[0])).reshaped((rows, length))
-    y = state.fresh(op.output, shape, image=False).reshaped((rows, length))
+    x = state.codes(op.inputs[0])
+    order = _axis_last(op, len(shape))
+    x = state.rows(x if order is None else x.transposed(order)).reshaped((rows, length))  # type: ignore[assignment]
+    if order is None:
+        y = state.fresh(op.output, shape, image=False).reshaped((rows, length))
+    else:
+        y = state.allocate((rows, length), image=False)
     assert x is not None
     assert y is not None
     return x, y, rows, length
 
 
-# ---- other views of the same codes
+def _axis_last(op: Softmax, rank: int) -> list[int] | None:
+    """The order of axes with that of an inner Softmax behind the others; None where it is, or all from it on count."""
+    axis = op.axis % rank
+    return None if op.flat or axis == rank - 1 else [*(a for a in range(rank) if a != axis), axis]
 
 
-@lower.register
-def _(op: Reshape, state: Lowering) -> None:
-    _reshape(state, op.output, state.codes(op.inputs[0]), state.shapes[op.output])
-
-
-def _reshape(state: Lowering, name: str, x: View, shape: tuple[int, ...]) -> None:
-    view = x.reshaped(shape)
-    state.views[name] = view if view is not None else _reshaped(state.rows(x), shape)
-
-
-def _reshaped(view: View, shape: tuple[int, ...]) -> View:
-    found = view.reshaped(shape)
-    assert found is not None
-    return found
-
-
-@lower.register
-def _(op: Transpose, state: Lowering) -> None:
-    state.views[op.output] = state.codes(op.inputs[0]).transposed(op.order)
-
-
-@lower.register
-def _(op: Slice, state: Lowering) -> None:
-    view = state.codes(op.inputs[0])
-    for axis, first, count, step in shapes.cuts(op, view.shape):
-        view = view.part(axis, first, count, step)
-    state.check(op.output, view.shape)
-    state.views[op.output] = view
-
-
-@lower.register
-def _(op: Split, state: Lowering) -> None:
-    view, start = state.codes(op.inputs[0]), 0
-    axis = op.axis % len(view.shape)
-    for name in op.outputs:
-        size = state.shapes[name][axis]
-        state.views[name] = view.part(axis, start, size)
-        start += size
-
-
-@lower.register
-def _(op: Pad, state: Lowering) -> None:
-    x = state.codes(op.inputs[0])
-    y = state.like(op.output, state.shapes[op.output], x)
-    inside = y
-    for axis, before in enumerate(op.before):
-        inside = inside.part(axis, before, x.shape[axis])
-    if any(y.halo) or y.buffer.size != prod(y.shape):
-        whole = state.allocate(y.shape, image=y.image is not None)
-        state.emit(program.FILL, y=Place(whole.buffer), length=whole.buffer.size, value=op.value)
-        state.move(whole, y)
-    else:
-        state.emit(program.FILL, y=y.place, length=y.buffer.size, value=op.value)
-    state.move(x, inside)
-
-
-@lower.register
-def _(op: Blocks, state: Lowering) -> None:
-    n, c, h, w = state.shapes[op.inputs[0]]
-    size = op.size
-    x = state.codes(op.inputs[0])
-    if op.mode == "space":
-        split, order = (n, c, h // size, size, w // size, size), (0, 3, 5, 1, 2, 4)
-    elif op.mode == "DCR":
-        split, order = (n, size, size, c // (size * size), h, w), (0, 3, 4, 1, 5, 2)
-    else:
-        split, order = (n, c // (size * size), size, size, h, w), (0, 1, 4, 2, 5, 3)
-    view = x.reshaped(split)
-    turned = (view if view is not None else _reshaped(state.rows(x), split)).transposed(order)
+def softmax_done(op: Softmax, state: Lowering, y: View) -> None:
+    """Turn the result of a Softmax along an inner axis back."""
     shape = state.shapes[op.output]
-    y = state.fresh(op.output, shape)
-    target = y.reshaped(turned.shape)
-    if target is None:  # its padding, or its place in a Concat, keeps the axes apart
-        copy = state.allocate(turned.shape, image=False)
-        state.move(turned, copy)
-        state.move(_reshaped(copy, shape), y)
-    else:
-        state.move(turned, target)
+    order = _axis_last(op, len(shape))
+    if order is not None:
+        turned = y.reshaped([shape[a] for a in order])
+        assert turned is not None
+        state.move(turned, state.fresh(op.output, shape).transposed(order))
 
 
 @lower.register
-def _(op: Resize, state: Lowering) -> None:
+def _(op: Interpolate, state: Lowering) -> None:
     x, y = state.image(op.inputs[0]), state.fresh(op.output, state.shapes[op.output], image=True)
     assert x.image is not None
     assert y.image is not None
-    (_, c, h, w), (x_image, x_row, x_pixel) = x.image
-    (n, _, height, width), (y_image, y_row, y_pixel) = y.image
+    (n, c, *size), (x_image, x_row, x_pixel) = x.image
+    (_, _, height, width), (y_image, y_row, y_pixel) = y.image
     scales = op.scales or (None, None)
+    if [height, width] == size:  # onnxruntime copies, whatever the scales say
+        scales = (1.0, 1.0)
+    rows, by_rows = rules.between(op.source, size[0], height, scales[0])
+    columns, by_columns = rules.between(op.source, size[1], width, scales[1])
     state.emit(
-        program.CHOOSE_PIXELS,
+        program.INTERPOLATE,
         x=x.place, x_image=x_image, y=y.place, y_image=y_image, y_row=y_row, y_pixel=y_pixel,
         images=n, height=height, width=width, channels=c,
-        rows=state.constant(x_row * shapes.nearest(op, h, height, scales[0])),
-        columns=state.constant(x_pixel * shapes.nearest(op, w, width, scales[1])),
+        rows=state.constant(x_row * rows), columns=state.constant(x_pixel * columns),
+        by_rows=state.constant(by_rows), by_columns=state.constant(by_columns),
+        x_scale=bits(op.x.scale), zero_x=op.x.zero, y_scale=bits(op.y.scale), zero_y=op.y.zero,
     )  # fmt: skip

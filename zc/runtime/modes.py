@@ -11,7 +11,18 @@ from zc.ir.graph import Array, Node, attribute, describe, fixed_value
 from zc.kernels import tflite_rules
 from zc.kernels.fixedpoint import Rounding
 from zc.kernels.rules import Codes
-from zc.runtime.ops import BatchedProduct, Coding, Concatenate, Convolution, Island, LookUp, Op, Product
+from zc.runtime.ops import (
+    BatchedProduct,
+    Coding,
+    Concatenate,
+    Convolution,
+    Interpolate,
+    Island,
+    LookUp,
+    LookUpPairs,
+    Op,
+    Product,
+)
 
 Mode = Literal["ort", "tflite-single", "tflite-double"]
 """`ort`: float32, halves to even. `tflite-*`: TFLite's reference kernels, which multiply in fixed point and round the
@@ -72,6 +83,10 @@ def _turned(op: Op, rounding: Rounding) -> Op:
             raise _NoRule("its result is float")
     if isinstance(op, BatchedProduct):
         raise _NoRule("both its factors are computed")
+    if isinstance(op, Interpolate):
+        raise _NoRule("TFLite interpolates in a fixed point of its own")
+    if isinstance(op, LookUpPairs) and not (op.nodes[0].op in ("Min", "Max") and _shared(op)):
+        raise _NoRule("its rule in fixed point is not written")
     if isinstance(op, Concatenate) and op.codings:
         *inputs, y = op.codings
         tables = tuple(None if _same(x, y) else _rescaled(x, y, rounding) for x in inputs)
@@ -79,6 +94,11 @@ def _turned(op: Op, rounding: Rounding) -> Op:
     if isinstance(op, LookUp) and op.x is not None and op.y is not None:
         return replace(op, table=_table(op.nodes[0], op.x, op.y, rounding))
     return op
+
+
+def _shared(op: LookUpPairs) -> bool:
+    """Do both inputs and the result have one scale, as TFLite wants for the larger of two codes?"""
+    return op.operands is not None and all(_same(x, op.y) for x in op.operands)
 
 
 def _same(x: Coding, y: Coding) -> bool:

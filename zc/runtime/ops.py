@@ -33,6 +33,8 @@ class Op:
     nodes: tuple[Node, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    first: "Op | None" = field(default=None, kw_only=True)
+    """One that must run before it and makes its input: codes in the scale of its output."""
 
     @property
     def output(self) -> str:
@@ -120,6 +122,20 @@ class LookUp(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class LookUpPairs(Op):
+    """Any operator of two arguments, with broadcasting, of codes and codes or of codes and a constant."""
+
+    table: Array
+    """uint8[256, 256]: the result, as a code in memory, by the code of the second input, then that of the first. With
+    a constant uint8[distinct values, 256]."""
+    y: Coding
+    operands: tuple[Coding, Coding] | None = None
+    """What both inputs' codes stand for; None with a constant."""
+    places: Array | None = None
+    """The constant as numbers of its distinct values, int64 in its shape."""
+
+
+@dataclass(frozen=True, eq=False)
 class Concatenate(Op):
     """Concat; `tables`: what the codes of each input become, None where they stay."""
 
@@ -133,7 +149,8 @@ class Concatenate(Op):
 class Pool(Op):
     """MaxPool, or AveragePool where `x` and `y` say how."""
 
-    kernel: tuple[int, int]
+    kernel: tuple[int, int] | None
+    """None: the whole image."""
     strides: tuple[int, int]
     pads: tuple[int, int, int, int] | None
     dilations: tuple[int, int]
@@ -142,6 +159,8 @@ class Pool(Op):
     x: Coding | None = None
     y: Coding | None = None
     same: Literal["lower", "upper"] | None = None
+    keeps_axes: bool = True
+    """False: the result has no axes for the image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,12 +208,36 @@ class Split(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class Gather(Op):
+    """Positions of an axis, by number (not negative); their array's shape takes the place of the axis."""
+
+    axis: int
+    positions: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Expand(Op):
+    """Broadcast to a shape that both go into."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Tile(Op):
+    """The codes repeated, by axis."""
+
+    repeats: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Pad(Op):
-    """Constant padding: positions in front and behind, by axis."""
+    """Padding: positions in front and behind, by axis; negative ones are cut off."""
 
     before: tuple[int, ...]
     after: tuple[int, ...]
     value: int
+    """The code there, if the mode is `constant`."""
+    mode: Literal["constant", "edge", "reflect", "wrap"] = "constant"
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +254,17 @@ class Resize(Op):
 
     source: str
     """coordinate_transformation_mode / nearest_mode."""
+    scales: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Interpolate(Op):
+    """Resize, linear."""
+
+    x: Coding
+    y: Coding
+    source: str
+    """coordinate_transformation_mode."""
     scales: tuple[float, float] | None
 
 

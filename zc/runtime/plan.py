@@ -22,8 +22,10 @@ from zc.runtime.ops import (
     Convolution,
     Dequantize,
     GlobalAverage,
+    Interpolate,
     Island,
     LookUp,
+    LookUpPairs,
     Op,
     Pad,
     Pool,
@@ -285,7 +287,7 @@ def _lean(setting: Setting, state: Lowering) -> frozenset[str]:
     wide = {
         n
         for op in setting.ops
-        if not isinstance(op, (Binary, LookUp, GlobalAverage, Dequantize, Concatenate, Island))
+        if not isinstance(op, (Binary, LookUp, LookUpPairs, GlobalAverage, Dequantize, Concatenate, Island))
         for n in op.inputs
     }
     return frozenset(names - wide - state.images - setting.signed - state.homes.keys() - setting.constants.keys())
@@ -293,12 +295,14 @@ def _lean(setting: Setting, state: Lowering) -> frozenset[str]:
 
 def _images(ops: Sequence[Op]) -> set[str]:
     """Values that convolutions and pools read or make, and what goes along with them through other operators."""
-    found = {n for op in ops if isinstance(op, (Convolution, Pool, Resize)) for n in (op.inputs[0], op.output)}
+    found = {
+        n for op in ops if isinstance(op, (Convolution, Pool, Resize, Interpolate)) for n in (op.inputs[0], op.output)
+    }
     while True:
         more = {
             n
             for op in ops
-            if isinstance(op, (Binary, LookUp, Concatenate, Pad, Slice))
+            if isinstance(op, (Binary, LookUp, LookUpPairs, Concatenate, Pad, Slice))
             and found.intersection((*op.inputs, *op.outputs))
             for n in (*op.inputs, *op.outputs)
         }

@@ -9,13 +9,11 @@ whole.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import onnx_graphsurgeon as gs
-
 from zc.errors import ZcError
 from zc.ir.edit import needs, sort_nodes
 from zc.ir.graph import Node, Tensor, describe
 from zc.ir.model import Model
-from zc.runtime import elementary, weighted
+from zc.runtime import elementary, moving, pairwise, weighted
 from zc.runtime.islands import table_of
 from zc.runtime.ops import Coding, Island, LookUp, Op
 from zc.runtime.quantum import MICROSOFT, Declined, Scope, coding, given, maker, node_coding, read, written
@@ -28,22 +26,25 @@ STANDARD: dict[str, Matcher] = {
     "MatMul": weighted.matmul,
     "QLinearConv": weighted.qlinear_conv,
     "QLinearMatMul": weighted.qlinear_matmul,
-    "Add": elementary.binary,
-    "Mul": elementary.binary,
     "AveragePool": elementary.pool,
-    "MaxPool": elementary.max_pool,
     "GlobalAveragePool": elementary.global_average,
     "Softmax": elementary.softmax,
     "Concat": elementary.concat,
-    "Split": elementary.split,
-    "Pad": elementary.pad,
-    "Slice": elementary.slices,
-    "Transpose": elementary.transpose,
-    "DepthToSpace": elementary.blocks,
-    "SpaceToDepth": elementary.blocks,
-    "Resize": elementary.resize,
-    "Upsample": elementary.resize,
-    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"), elementary.reshape),
+    "MaxPool": moving.max_pool,
+    "GlobalMaxPool": moving.global_max,
+    "ReduceMax": moving.global_max,
+    "Split": moving.split,
+    "Pad": moving.pad,
+    "Slice": moving.slices,
+    "Transpose": moving.transpose,
+    "DepthToSpace": moving.blocks,
+    "SpaceToDepth": moving.blocks,
+    "Gather": moving.gather,
+    "Expand": moving.expand,
+    "Tile": moving.tile,
+    "Resize": moving.resize,
+    "Upsample": moving.resize,
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"), moving.reshape),
 }
 
 CONTRIBUTED: dict[str, Matcher] = {
@@ -63,6 +64,12 @@ TABLED = frozenset(
     | {"Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu"}
 )
 """Operators of one argument that become a table between DQ and Q."""
+
+UNREPEATABLE = dict.fromkeys(
+    ("ConvTranspose", "ReduceMean", "ReduceSum", "Einsum"),
+    "onnxruntime computes it in float, and a sum of integers would round otherwise",
+)
+"""Operators that stay in float between DQ and Q, so that no kernel on codes can repeat their results to the bit."""
 
 TABLED_CODES = frozenset({"QLinearSigmoid", "QLinearLeakyRelu"})
 
@@ -140,13 +147,14 @@ class _Recognizer:
             dequantizer = maker(node.inputs[0], "DequantizeLinear")
             assert dequantizer is not None
             return self._table(node, [dequantizer, node, *passed], source, target, x, y)
+        if node.op in pairwise.OPERATORS:
+            return pairwise.pairwise(self.model, scope, node)
         if node.op not in STANDARD:
-            raise Declined(f"{node.op} has no kernel on codes")
+            raise Declined(UNREPEATABLE.get(node.op, f"{node.op} has no kernel on codes"))
         return STANDARD[node.op](scope, node)
 
     def _table(self, node: Node, nodes: list[Node], source: Tensor, target: Tensor, x: Coding, y: Coding) -> Op:
-        constants = [t.inputs[0] for n in nodes for t in n.inputs[1:] if maker(t, "Constant") is not None]
-        table = table_of(self.model, list(_each_once([*constants, *nodes])), source, target)
+        table = table_of(self.model, nodes, source, target)
         mine = tuple(n for n in nodes if n.op != "DequantizeLinear")
         return LookUp(mine, (source.name,), (target.name,), table=table, x=x, y=y)
 
@@ -185,7 +193,7 @@ class _Recognizer:
                 elif id(op) not in done:
                     done.update((id(op), *map(id, op.nodes)))
                     known.update(id(t) for n in op.nodes for t in n.outputs)
-                    result.append(op)
+                    result += [op] if op.first is None else [op.first, op]
             todo = [n for n in later if id(n) not in done]
             island = self._island(todo, known)
             if island:
@@ -269,10 +277,6 @@ class _Recognizer:
             or (reader.op == "DequantizeLinear" and any(id(n) in self.ops for t in reader.outputs for n in t.outputs))
             for reader in tensor.outputs
         )
-
-
-def _each_once(nodes: Iterable[gs.Node]) -> Iterable[Node]:
-    return (n for n in {id(n): n for n in nodes}.values() if isinstance(n, Node))
 
 
 def _names(tensors: Iterable[Tensor]) -> tuple[str, ...]:

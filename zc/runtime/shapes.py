@@ -8,13 +8,18 @@ import numpy as np
 
 from zc.errors import ZcError
 from zc.ir.graph import Array, Node, attribute, fixed_value
+from zc.kernels import rules
 from zc.runtime.ops import (
     BatchedProduct,
     Binary,
     Blocks,
     Concatenate,
     Convolution,
+    Expand,
+    Gather,
     GlobalAverage,
+    Interpolate,
+    LookUpPairs,
     Op,
     Pad,
     Pool,
@@ -23,6 +28,7 @@ from zc.runtime.ops import (
     Resize,
     Slice,
     Split,
+    Tile,
     Transpose,
 )
 
@@ -78,7 +84,9 @@ def _(op: Pool, shapes: Shapes) -> list[Shape]:
     shape = shapes[op.inputs[0]]
     if len(shape) not in (3, 4):
         raise ZcError(f"a pool does not take codes of shape {list(shape)}")
-    return [_spatial(shape, shape[1], window(op, op.kernel, image(shape))[0])]
+    if not op.keeps_axes:
+        return [shape[:2]]
+    return [_spatial(shape, shape[1], window(op, op.kernel or image(shape), image(shape))[0])]
 
 
 @sizes.register
@@ -115,6 +123,40 @@ def _(op: Binary, shapes: Shapes) -> list[Shape]:
 
 
 @sizes.register
+def _(op: LookUpPairs, shapes: Shapes) -> list[Shape]:
+    both = [shapes[name] for name in op.inputs] + ([] if op.places is None else [op.places.shape])
+    try:
+        return [np.broadcast_shapes(*both)]
+    except ValueError:
+        raise ZcError(f"shapes {[list(s) for s in both]} do not go together") from None
+
+
+@sizes.register
+def _(op: Gather, shapes: Shapes) -> list[Shape]:
+    shape = shapes[op.inputs[0]]
+    axis = op.axis % len(shape)
+    if op.positions.size and int(op.positions.max()) >= shape[axis]:
+        raise ZcError(f"codes of shape {list(shape)} have no position {int(op.positions.max())} along axis {axis}")
+    return [(*shape[:axis], *op.positions.shape, *shape[axis + 1 :])]
+
+
+@sizes.register
+def _(op: Expand, shapes: Shapes) -> list[Shape]:
+    try:
+        return [np.broadcast_shapes(shapes[op.inputs[0]], op.shape)]
+    except ValueError:
+        raise ZcError(f"codes of shape {list(shapes[op.inputs[0]])} cannot be broadcast to {list(op.shape)}") from None
+
+
+@sizes.register
+def _(op: Tile, shapes: Shapes) -> list[Shape]:
+    shape = shapes[op.inputs[0]]
+    if len(op.repeats) != len(shape):
+        raise ZcError(f"codes of shape {list(shape)} cannot be repeated {list(op.repeats)} times")
+    return [tuple(n * r for n, r in zip(shape, op.repeats, strict=True))]
+
+
+@sizes.register
 def _(op: Concatenate, shapes: Shapes) -> list[Shape]:
     found = [shapes[name] for name in op.inputs]
     axis = op.axis % len(found[0])
@@ -148,7 +190,7 @@ def _numbers(node: Node, position: int, key: str) -> list[int] | None:
 def _(op: Reshape, shapes: Shapes) -> list[Shape]:
     node, shape = op.nodes[0], shapes[op.inputs[0]]
     rank = len(shape)
-    if node.op == "Identity":
+    if node.op in ("Identity", "Dropout"):
         return [shape]
     if node.op == "Flatten":
         axis = int(attribute(node, "axis", 1))
@@ -210,11 +252,17 @@ def _(op: Split, shapes: Shapes) -> list[Shape]:
 
 @sizes.register
 def _(op: Pad, shapes: Shapes) -> list[Shape]:
-    return [tuple(n + a + b for n, a, b in zip(shapes[op.inputs[0]], op.before, op.after, strict=True))]
+    shape = shapes[op.inputs[0]]
+    if len(op.before) != len(shape):
+        raise ZcError(f"codes of shape {list(shape)} have other axes than the {len(op.before)} that are padded")
+    if op.mode == "reflect" and any(max(a, b) >= n for n, a, b in zip(shape, op.before, op.after, strict=True)):
+        raise ZcError(f"codes of shape {list(shape)} are too small to be reflected by {[*op.before, *op.after]}")
+    return [tuple(n + a + b for n, a, b in zip(shape, op.before, op.after, strict=True))]
 
 
-@sizes.register
-def _(op: Resize, shapes: Shapes) -> list[Shape]:
+@sizes.register(Resize)
+@sizes.register(Interpolate)
+def _(op: Resize | Interpolate, shapes: Shapes) -> list[Shape]:
     if len(shapes[op.inputs[0]]) != 4:
         raise ZcError(f"codes of shape {list(shapes[op.inputs[0]])} are no image to resize")
     n, c, h, w = shapes[op.inputs[0]]
@@ -229,20 +277,11 @@ def _(op: Resize, shapes: Shapes) -> list[Shape]:
 def nearest(op: Resize, size: int, out: int, scale: float | None) -> Array:
     """int64[out]: which position each output position of an axis takes."""
     how, rounding = op.source.split("/")
-    ratio = np.float32(out / size) if scale is None else np.float32(scale)
-    at = np.arange(out, dtype=np.float32)
-    if how == "align_corners":
-        at = at * np.float32(size - 1) / np.float32(out - 1) if out > 1 else at * 0
-    elif how == "asymmetric":
-        at = at / ratio
-    elif how == "pytorch_half_pixel" and out == 1:
-        at = at * 0
-    else:
-        at = (at + np.float32(0.5)) / ratio - np.float32(0.5)
     rounded = {
         "round_prefer_floor": lambda v: ceil(v - 0.5),
         "round_prefer_ceil": lambda v: floor(v + 0.5),
         "floor": floor,
         "ceil": ceil,
     }[rounding]
+    at = rules.coordinates(how, size, out, scale)
     return np.array([min(max(rounded(float(v)), 0), size - 1) for v in at], np.int64)
