@@ -347,3 +347,24 @@ def test_concat(qdq, agree, seed, kind, a, b, y, axis) -> None:
     build.input("b", shapes[1], b)
     build.output(build.node("Concat", ["a", "b"], "y", axis=axis), y)
     agree(build.model(), {f"{n}_q": codes(rng, tuple(s), kind) for n, s in zip("ab", shapes, strict=True)})
+
+
+@pytest.mark.parametrize("op", ["Identity", "Sigmoid", "Add"])
+@pytest.mark.parametrize("axis", [1, 3])
+def test_one_line_of_a_concat(qdq, agree, op, axis) -> None:
+    """A part that is one wide lies in its place with steps between its codes."""
+    rng = np.random.default_rng(axis)
+    build, shapes = qdq(), [[2, 5, 6, 7], [2, 5, 6, 7], [2, 5, 6, 7]]
+    shapes[0][axis] = shapes[2][axis] = 1
+    feeds = {}
+    for name, shape, coding in zip("abc", shapes, [(0.4, 0), (0.01, 255), (0.1, 1)], strict=True):
+        build.input(name, shape, coding)
+        feeds[f"{name}_q"] = codes(rng, tuple(shape), np.uint8)
+    first = "a"
+    if op != "Identity":
+        parts = build.parameters("f", (0.08, 221))
+        value = build.node(op, ["a", "a"] if op == "Add" else ["a"], "e")
+        build.node("QuantizeLinear", [value, *parts], "f")
+        first = build.node("DequantizeLinear", ["f", *parts], "g")
+    build.output(build.node("Concat", [first, "b", "c"], "y", axis=axis), (0.08, 221))
+    agree(build.model(), feeds)

@@ -130,7 +130,7 @@ def _beside(state: Lowering, op: Binary | LookUpPairs) -> View:
 def pair(state: Lowering, kernel: int, views: Sequence[View], y: View, terms: Mapping[str, int | Place]) -> None:
     """The steps of a kernel on two views, broadcast to that of the result."""
     left, right = (state.along(v, y) for v in views)
-    for walk in walks(y.shape, [left.strides, right.strides, y.strides], 3):
+    for walk in walks(y.shape, [left.strides, right.strides, y.strides], 3, contiguous=True):
         state.emit(
             kernel,
             **walked("x", walk, 0, left),
@@ -150,7 +150,7 @@ def _(op: LookUp, state: Lowering) -> None:
 def look_up(state: Lowering, x: View, y: View, table: Array) -> None:
     """The codes of x through a table, into y; both may be one place."""
     x = state.along(x, y)
-    for walk in walks(y.shape, [x.strides, y.strides], 3):
+    for walk in walks(y.shape, [x.strides, y.strides], 3, contiguous=True):
         state.emit(
             program.LOOK_UP,
             **walked("x", walk, 0, x),

@@ -16,10 +16,13 @@ class Walk:
     starts: tuple[int, ...]
 
 
-def walks(shape: Sequence[int], strides: Sequence[Sequence[int]], loops: int) -> Iterator[Walk]:
+def walks(
+    shape: Sequence[int], strides: Sequence[Sequence[int]], loops: int, contiguous: bool = False
+) -> Iterator[Walk]:
     """Walks that together visit every element once, each with exactly `loops` outer loops.
 
     strides: byte strides of each operand by axis. The last operand's order decides: its smallest stride is innermost.
+    contiguous: for kernels whose rows have no steps; what lies apart becomes rows of one.
     """
     axes = [a for a in range(len(shape)) if shape[a] != 1]
     if any(shape[a] == 0 for a in axes):
@@ -34,6 +37,8 @@ def walks(shape: Sequence[int], strides: Sequence[Sequence[int]], loops: int) ->
             merged.append((shape[a], steps))
     if not merged:
         merged = [(1, [1] * len(strides))]
+    if contiguous and merged[-1][0] > 1 and any(step != 1 for step in merged[-1][1]):
+        merged.append((1, [1] * len(strides)))
     *outside, (length, inner) = merged
     extra, kept = outside[: max(len(outside) - loops, 0)], outside[max(len(outside) - loops, 0) :]
     kept = [(1, [0] * len(strides))] * (loops - len(kept)) + kept
