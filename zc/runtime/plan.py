@@ -115,6 +115,9 @@ class Plan:
                 found = sizing.sizes(op, state.shapes)
             except ZcError as err:
                 raise ZcError(f"{state.where()}: {err}") from None
+            except (IndexError, ValueError, ZeroDivisionError):  # axes that no rank was known to judge by
+                shapes = ", ".join(str(list(state.shapes[name])) for name in op.inputs)
+                raise ZcError(f"{state.where()}: it does not take codes of shape {shapes}") from None
             for name, shape in zip(op.outputs, found, strict=True):
                 state.check(name, shape)
                 state.shapes[name] = shape

@@ -17,6 +17,7 @@ from zc.runtime import elementary, moving, pairwise, weighted
 from zc.runtime.islands import table_of
 from zc.runtime.ops import Coding, Island, LookUp, Op
 from zc.runtime.quantum import MICROSOFT, Declined, Scope, coding, given, maker, node_coding, read, written
+from zc.runtime.valid import fault
 
 Matcher = Callable[[Scope, Node], Op]
 
@@ -111,6 +112,10 @@ class _Recognizer:
         self.reasons: dict[int, str] = {}
 
     def run(self) -> Recognized:
+        for node in self.nodes:
+            why = fault(node)
+            if why is not None:
+                raise ZcError(f"{self.model.name}: node '{describe(node)}': {why}")
         for node in self.nodes:
             if id(node) not in self.ops and node.op not in ("DequantizeLinear", "QuantizeLinear", "Constant"):
                 self._try(node, self._match)

@@ -92,6 +92,8 @@ def _(op: Pool, shapes: Shapes) -> list[Shape]:
 @sizes.register
 def _(op: GlobalAverage, shapes: Shapes) -> list[Shape]:
     shape = shapes[op.inputs[0]]
+    if len(shape) < 3:
+        raise ZcError(f"codes of shape {list(shape)} are no image")
     return [(*shape[:2], *[1] * (len(shape) - 2))]
 
 
