@@ -61,15 +61,15 @@ else:
     def run_tiles(vectors, pixels, table, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns):  # type: ignore[no-untyped-def]
         """One block of channels for all pixels of the table."""
         outputs = table + OUTPUTS
-        if pixels == 1:
-            FULL_ONE(table, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns)
-            return
-        if columns <= 8:
+        if columns <= 8 and pixels > 1:
             for m in range(0, 8 * pixels, 8 * 2 * ROWS):
                 NARROW(table + m, outputs + m, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns)
             return
-        for m in range(0, 8 * pixels, 8 * ROWS):
+        left = pixels % ROWS if pixels % ROWS <= 2 else 0  # so few cost less one by one
+        for m in range(0, 8 * (pixels - left), 8 * ROWS):
             FULL(table + m, outputs + m, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns)
+        for m in range(8 * (pixels - left), 8 * pixels, 8):
+            FULL_ONE(table + m, outputs + m, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns)
 
 
 @njit(nogil=True)

@@ -20,7 +20,7 @@ def _blend(b: Builder, *args: Value) -> None:
     across, down = (_real(b, by_left), _real(b, by_right)), (_real(b, by_upper), _real(b, by_lower))
     weights = [b.fmul(horizontal, vertical) for vertical in down for horizontal in across]
     factor, divisor, nought = _real(b, x_scale), _real(b, y_scale), lanes.words_of(b, zero_x)
-    zero = lanes.words_of(b, zero_y)
+    zero = lanes.zero16_of(b, zero_y)
 
     def body(at: Value, left: Value | None) -> None:
         total = None
