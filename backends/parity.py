@@ -57,6 +57,8 @@ class Place:
     bytes: int = 0
     latency: Latency | None = None
     """Beside the float model in onnxruntime, one thread; None where the place is not this machine."""
+    warnings: tuple[str, ...] = ()
+    """What the emitter warned of."""
     failed: str = ""
     """Why there is nothing to show."""
 
@@ -128,6 +130,7 @@ def parity(
                 sqnr=sqnr,
                 steps=_steps(one.model, one.engine, samples),
                 bytes=one.artifact.bytes,
+                warnings=tuple(note.what for note in one.artifact.notes if note.kind == "warning"),
                 latency=latency.get(one.backend.name),
             )
     float_row = Place("float", "", "onnxruntime", scores[0], bytes=model.nbytes(), latency=times[0])

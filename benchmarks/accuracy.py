@@ -36,7 +36,10 @@ class Measure:
 
 
 def outputs(model: Model | Path, samples: Samples, batch: int = 32) -> Outputs:
-    """What a model gives for all rows, rows first; as `stream` too, where it has a state: the state carried along."""
+    """What a model gives for all rows, rows first; as `stream` too, where it has a state: the state carried along.
+
+    A file as this processor runs it; a model as its codes say (see `zc.ir.exact`).
+    """
     runner = Runner(model, threads=1)
     parts = [runner.run(feed) for feed in samples.batches(batch)]
     found = {name: np.concatenate([part[name] for part in parts]) for name in runner.outputs if name != "stateN"}

@@ -27,7 +27,7 @@ from zc.backends.tflite.flat import FlatGraph, FlatTensor
 from zc.backends.tflite.flatbuffer import write
 from zc.backends.tflite.layout import channels_last
 from zc.backends.tflite.legalise import legalise
-from zc.backends.tflite.litert import ENDS, LiteRtRunner
+from zc.backends.tflite.litert import ENDS, LiteRtRunner, interpreter_module
 from zc.backends.tflite.lowering import NoForm
 from zc.backends.tflite.targets import TARGET
 from zc.backends.tflite.tidy import tidy
@@ -65,21 +65,22 @@ class Line:
 
 
 class Foreign:
-    """A file that zc did not write: its images are NHWC, and it does not say so."""
+    """A file that zc did not write: it may lack a signature, its images are NHWC, and it does not say so."""
 
     name = "onnx2tf"
 
     def __init__(self, path: Path) -> None:
-        self.runner = LiteRtRunner(path)
+        self.interpreter = interpreter_module().Interpreter(model_path=str(path), num_threads=1)
+        self.interpreter.allocate_tensors()
 
     def run(self, feeds: Feeds) -> dict[str, Array]:
         """All outputs, as the file has them."""
-        given = {}
-        for name, detail in self.runner.inputs.items():
-            array = feeds[name]
+        for detail in self.interpreter.get_input_details():
+            array = feeds[detail["name"].removeprefix("serving_default_").partition(":")[0]]
             same = array.ndim != 4 or array.shape[1:] == tuple(detail["shape"][1:])
-            given[name] = array if same else array.transpose(0, 2, 3, 1)
-        return self.runner.run(given)
+            self.interpreter.set_tensor(detail["index"], array if same else array.transpose(0, 2, 3, 1))
+        self.interpreter.invoke()
+        return {d["name"]: self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()}
 
 
 def beside(folder: Path, ours: Sequence[Runs], feeds: Sequence[Feeds]) -> tuple[str, str]:

@@ -5,10 +5,11 @@ from typing import cast
 
 import numpy as np
 
-from zc.backends.qdq import codes_type, dequantised, quantisers, scale_of
+from zc.backends.qdq import codes_type, dequantised, nodes_of, quantisers, scale_of, stored_codes
 from zc.backends.rules import Found, Rule, at_nodes
 from zc.ir.graph import Constant, Node, describe, fixed_value
 from zc.ir.model import Model
+from zc.passes.quantize.saturation import could_saturate
 from zc.pipeline.base import Note
 from zc.target import Target
 
@@ -33,6 +34,25 @@ def wishes_told(name: str, wishes: dict[str, str]) -> tuple[Note, ...]:
         Note("info", name, f"its session wants SessionOptions.add_session_config_entry({key!r}, {value!r})")
         for key, value in wishes.items()
     )
+
+
+def saturates_told(model: Model, name: str, target: Target) -> tuple[Note, ...]:
+    """A warning where codes that were made for another kind of x86 processor would saturate on this machine's."""
+    from zc.kernels.cpu import dot_product  # it brings Numba along
+
+    if not target.saturates_on or dot_product():
+        return ()
+    layers = [n for n in nodes_of(model, *_WEIGHTED) if len(n.inputs) > 1 and dequantised(n.inputs[0])]
+    stored = [(node, stored_codes(node.inputs[1])) for node in layers]
+    coded = [(node, found[1]) for node, found in stored if found is not None and found[1].dtype == np.int8]
+    count = sum(could_saturate(node, codes) for node, codes in coded)
+    if not count:
+        return ()
+    what = (
+        f"{count} of {len(coded)} layers could saturate on this machine's processor, which has no VNNI: what runs here "
+        "may be far from what the codes say; --target ort-cpu:cpu=auto makes weights that cannot"
+    )
+    return (Note("warning", name, what),)
 
 
 def _subnormal(constant: Constant) -> bool:

@@ -12,16 +12,16 @@ from typing import ClassVar, Literal
 
 from zc.backends.base import Artifact, Backend, Engine, NotHere, Prediction
 from zc.backends.onnxruntime import arm, cpu, cuda
-from zc.backends.onnxruntime.advice import RULES, X86_RULES, session_wishes, wishes_told
+from zc.backends.onnxruntime.advice import RULES, X86_RULES, saturates_told, session_wishes, wishes_told
 from zc.backends.onnxruntime.ortfile import canonical
-from zc.backends.onnxruntime.prediction import predict
+from zc.backends.onnxruntime.prediction import blocked_convolutions, predict
 from zc.backends.rules import Rule
 from zc.errors import ZcError
 from zc.execute import Runner
 from zc.ir.files import write_atomically
 from zc.ir.model import Model
 from zc.ir.quantised import is_quantised
-from zc.pipeline.base import Context
+from zc.pipeline.base import Context, Note
 from zc.target import Target
 
 _ORT_LIMIT = 2**31 - 1
@@ -42,7 +42,9 @@ class OnnxRuntime(Backend):
         else:
             Runner(model, level="basic", config=wishes)
             model.save(path)
-        notes = wishes_told(path.name, wishes)
+        notes = (*wishes_told(path.name, wishes), *saturates_told(model, path.name, self.target))
+        if path.suffix == ".ort":
+            notes += self._slower_than_onnx(model, path.name)
         facts = {"session": " ".join(f"{k}={v}" for k, v in wishes.items()) or "default", **_optimised(model, self)}
         size = sum(f.stat().st_size for f in (path, path.with_name(f"{path.name}.data")) if f.is_file())
         return Artifact(path, size, notes, facts)
@@ -59,6 +61,10 @@ class OnnxRuntime(Backend):
             saved.write_bytes(canonical(saved.read_bytes()))
             Runner(saved)  # what does not open is not handed over
             write_atomically(path, lambda file: file.write(saved.read_bytes()))
+
+    def _slower_than_onnx(self, model: Model, name: str) -> tuple[Note, ...]:
+        """What an .onnx gets from the session that loads it and an .ort of this place does not hold."""
+        return ()
 
     @abstractmethod
     def _unwanted(self) -> tuple[str, ...]:
@@ -96,6 +102,17 @@ class OnnxRuntimeCpu(OnnxRuntime):
     def here(self) -> bool:
         """It stands for any processor that is not ARM."""
         return True
+
+    def _slower_than_onnx(self, model: Model, name: str) -> tuple[Note, ...]:
+        """An .ort is not optimised again when it is loaded, and blocks of channels are of a size of the processor's."""
+        count = 0 if self.blocked else blocked_convolutions(model)
+        if not count:
+            return ()
+        what = (
+            f"{count} float convolutions keep the plain layout, which any processor runs, in about twice the time of "
+            "the .onnx; --target ort-cpu:blocked lays them out for processors like this machine's, and only for those"
+        )
+        return (Note("warning", name, what),)
 
     def _unwanted(self) -> tuple[str, ...]:
         return () if self.blocked else ("NchwcTransformer",)

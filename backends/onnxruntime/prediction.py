@@ -33,6 +33,15 @@ def predict(model: Model, target: Target) -> Prediction:
     return Prediction(integer, tuple(f for f in fused if f[1]), floats)
 
 
+def blocked_convolutions(model: Model) -> int:
+    """Float convolutions that a default session on this machine lays out in blocks of channels."""
+    with tempfile.TemporaryDirectory(prefix="zc-") as folder:
+        path = Path(folder) / "optimized.onnx"
+        Runner(model, save_optimized=path)
+        return sum(n.domain == _BLOCKS and n.op == "Conv" for scope in load(path).scopes() for n in scope.nodes)
+
+
+_BLOCKS = "com.microsoft.nchwc"
 _CODES = frozenset({"QuantizeLinear", "DequantizeLinear", "Constant", "Identity"})
 
 

@@ -54,6 +54,8 @@ class LiteRtRunner:
         except (ValueError, RuntimeError) as err:
             raise ZcError(f"LiteRT does not run the file: {_reason(err)}") from err
         signatures = self._interpreter.get_signature_list()
+        if not signatures:
+            raise ZcError(f"{self.name}: has no signature to call it by; whoever made it must add one")
         self.signature = signature or next(iter(signatures))
         if self.signature not in signatures:
             raise ZcError(f"no signature '{self.signature}' in the file; it has {', '.join(signatures)}")

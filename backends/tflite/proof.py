@@ -33,7 +33,8 @@ def prove(model: Model, data: bytes, signature: str, ctx: Context, *, exact: boo
     try:
         samples = ctx.samples if ctx.samples is not None else synthetic_samples(model, rows=ROWS, seed=ctx.seed)
         feeds = list(_some(samples))
-        wanted = [Runner(model, threads=1).run(one) for one in feeds]
+        session = Runner(model, threads=1)
+        wanted = [session.run(one) for one in feeds]
     except ZcError as err:
         return {}, [Note("warning", model.name, f"the file was not compared with the model: {err}")]
     got = [runner.run(one) for one in feeds]

@@ -51,6 +51,14 @@ def test_an_ort_file_says_what_the_model_says(tmp_path: Path, target: str) -> No
     np.testing.assert_allclose(Runner(path).run({"x": x})["y"], want, rtol=1e-4, atol=1e-5)
 
 
+def test_an_ort_file_that_lacks_the_blocks_of_the_kernels_is_told(tmp_path: Path) -> None:
+    text = FLOAT.replace("4,8,8", "16,8,8").replace("4,6,6", "16,6,6").replace("[4,4,3,3]", "[16,16,3,3]")
+    model = named(text.replace(W, ",".join([W] * 16)))
+    notes = {t: emit(model, tmp_path / "m.ort", t).notes for t in ("ort-cpu", "ort-cpu:blocked")}
+    assert [(n.kind, n.what[:19]) for n in notes["ort-cpu"]] == [("warning", "1 float convolution")]
+    assert notes["ort-cpu:blocked"] == emit(model, tmp_path / "m.onnx").notes == ()
+
+
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     model = named(CODES.replace("KIND", "uint8"))
     emit(model, tmp_path / "a.ort")

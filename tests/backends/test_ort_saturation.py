@@ -3,14 +3,19 @@
 On a processor without an int8 dot product the pairs are those that the certificates speak of, bit by bit.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from zc.backends import find_backend
+from zc.backends.base import deliver
 from zc.execute import Runner
 from zc.ir.graph import Array, Node
 from zc.ir.model import from_text
 from zc.kernels.cpu import dot_product
 from zc.passes.quantize.saturation import reduction
+from zc.pipeline.base import Context
 
 CONV = """<ir_version: 8, opset_import: ["" : 17]>
 g (uint8[1,{channels},9,9] x, int8[{filters},{depth},{k},{k}] w) => (uint8[1,{filters},H,W] y)
@@ -20,11 +25,24 @@ g (uint8[1,{channels},9,9] x, int8[{filters},{depth},{k},{k}] w) => (uint8[1,{fi
 MATMUL = """<ir_version: 8, opset_import: ["" : 17]>
 g (uint8[5,{depth}] x, int8[{depth},{columns}] w) => (int32[5,{columns}] y) {{ y = MatMulInteger (x, w) }}"""
 
+QDQ = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,2] x) => (float[1,1] y) <float s = {0.5}, uint8 z = {0}, int8 nil = {0},
+    int8[2,2] large = {127,1, 127,1}, int8[2,1] small = {64, 64}> {
+    a = QuantizeLinear (x, s, z)
+    b = DequantizeLinear (a, s, z)
+    v = DequantizeLinear (large, s, nil)
+    c = MatMul (b, v)
+    d = QuantizeLinear (c, s, z)
+    e = DequantizeLinear (d, s, z)
+    w = DequantizeLinear (small, s, nil)
+    y = MatMul (e, w)
+}"""
+
 
 def run(text: str, x: Array, w: Array) -> Array:
     model = from_text(text)
     model.graph.inputs.pop(1).to_constant(w)
-    return Runner(model).run({"x": x})["y"]
+    return Runner(model, native=True).run({"x": x})["y"]
 
 
 def sums(activations: Array, weights: Array, exact: bool) -> Array:
@@ -81,3 +99,15 @@ def test_convolutions_are_summed_as_the_certificate_says(channels: int, filters:
     got = run(text, x, w)
     # The middle of two codes may be rounded to either by factors that differ in the last bit.
     assert (np.abs(got.astype(int) - codes) <= (np.abs(want / step % 1 - 0.5) < 1e-3)).all()
+
+
+@pytest.mark.parametrize(("dots", "cpu", "told"), [(False, "vnni", 1), (False, "avx2", 0), (True, "vnni", 0)])
+def test_codes_that_saturate_on_this_processor_are_warned_of(
+    dots: bool, cpu: str, told: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("zc.kernels.cpu.dot_product", lambda: dots)
+    model = from_text(QDQ)
+    backend = find_backend(f"ort-cpu:cpu={cpu}")
+    notes = deliver(backend, model, tmp_path / "m.onnx", Context(backend.target))[0].notes
+    assert [n.kind for n in notes] == ["warning"] * told
+    assert all("1 of 2 layers could saturate on this machine's processor" in n.what for n in notes)

@@ -101,6 +101,8 @@ def command(
     headers = ("target", "pipeline", "by", name, "diff", "agree", "dB", "lsb 0/1/2/more %", "size", "ms", "time")
     tables.table(headers, [_row(one) for one in found if not one.failed], left=3)
     for one in found:
+        for text in one.warnings:
+            tables.note(f"{one.target}: {text}", "warning")
         if one.failed:
             tables.note(f"{one.target}: {one.failed}", "warning")
 
