@@ -168,7 +168,7 @@ class Lowering:
         value = self.settled(tensor)
         own = value.tensor
         if own.quant is not None and not self.integer and np.dtype(tensor.dtype or np.float32).kind == "f":
-            own = self._as_numbers(own)
+            own = self.as_numbers(own)
         return self.move(own, value.layout, wanted)
 
     def settled(self, tensor: Tensor) -> Value:
@@ -217,7 +217,8 @@ class Lowering:
         """A constant of int32 in one dimension, as operators take sizes and axes."""
         return self.array(np.array(values, np.int32).reshape(-1), stem)
 
-    def _as_numbers(self, tensor: FlatTensor) -> FlatTensor:
+    def as_numbers(self, tensor: FlatTensor) -> FlatTensor:
+        """Codes as float32, turned once."""
         if id(tensor) not in self._numbers:
             out = FlatTensor(self.take(f"{tensor.name}_float"), tensor.shape, np.dtype(np.float32))
             self.op("DEQUANTIZE", [tensor], [out])

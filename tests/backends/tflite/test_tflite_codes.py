@@ -145,3 +145,19 @@ def test_codes_at_the_inputs_of_a_model_are_taken_as_they_are() -> None:
         g (uint8[2,3] x) => (float[2,3] y) <float s = {0.5}, uint8 z = {100}> { y = DequantizeLinear (x, s, z) }""")
     feeds = {"x": np.array([[0, 100, 255], [99, 101, 1]], np.uint8)}
     np.testing.assert_array_equal(LiteRtRunner(to_tflite(model)).run(feeds)["y"], Runner(model).run(feeds)["y"])
+
+
+def test_rows_of_a_table_with_a_scale_for_each_column_are_rounded_anew_as_numbers() -> None:
+    model = from_text("""<ir_version: 8, opset_import: ["" : 17]>
+        g (int64[1,2] x) => (float[1,2,2] y)
+        <int8[3,2] table = {1,2, 30,40, 100,-100}, float[2] each = {0.01, 0.5}, int8[2] nil = {0, 0}, float s = {0.4},
+         int8 z = {3}> {
+            rows = Gather (table, x)
+            numbers = DequantizeLinear <axis = 2> (rows, each, nil)
+            q = QuantizeLinear (numbers, s, z)
+            y = DequantizeLinear (q, s, z)
+        }""")
+    feeds = {"x": np.array([[2, 1]], np.int64)}
+    want = Runner(model, level="basic").run(feeds)["y"]
+    for kernels in ("xnnpack", "builtin"):
+        np.testing.assert_allclose(LiteRtRunner(to_tflite(model), kernels=kernels).run(feeds)["y"], want)
