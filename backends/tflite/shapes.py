@@ -11,13 +11,18 @@ from zc.ir.graph import Array, Node, attribute
 
 
 def shape(lowering: Lowering, node: Node) -> None:
-    """Shape: a constant where the sizes are known."""
-    sizes = lowering.shape(node.inputs[0])
+    """Shape: a constant where the sizes are known, else a SHAPE, in the order of ONNX."""
+    data, out = node.inputs[0], node.outputs[0]
     start, end = int(attribute(node, "start", 0)), attribute(node, "end", None)
-    part = sizes[start : None if end is None else int(end)]
-    if -1 in part:
-        raise lowering.open_size(f"the shape of '{node.inputs[0].name}' is open")
-    lowering.arrays[id(node.outputs[0])] = np.array(part, np.int64)
+    part = slice(start, None if end is None else int(end))
+    sizes = lowering.shape(data)
+    if -1 not in sizes[part]:
+        lowering.arrays[id(out)] = np.array(sizes[part], np.int64)
+        return
+    layout = lowering.layout(data)
+    found = lowering.apply("SHAPE", lowering.read(data, layout), shape=(len(sizes),), dtype=np.int64, outType="INT64")
+    places = [layout.index(axis) for axis in range(len(sizes))][part]
+    lowering.op("GATHER", [found, lowering.integers(places)], [lowering.out(out)], axis=0)
 
 
 def size(lowering: Lowering, node: Node) -> None:

@@ -158,3 +158,30 @@ def test_recurrent_layers_are_written_out_and_keep_no_state(emitted: Emitted, op
         model.graph.inputs.remove(tensor)
         tensor.to_constant(rng.normal(size=tensor.shape).astype(np.float32))
     emitted(model)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_an_initial_state_of_the_size_of_an_open_batch(kind: str, emitted: Callable[..., Counter[str]]) -> None:
+    gates = {"LSTM": 16, "GRU": 12}[kind]
+    model = from_text(f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[3,N,2] x, float[1,{gates},2] w, float[1,{gates},4] r) => (float[3,1,N,4] y)
+        <int64 one = {{1}}, int64[1] ends = {{1}}, int64[1] width = {{4}}, int64[1] front = {{0}}> {{
+            sizes = Shape (x)
+            rows = Gather (sizes, one)
+            row = Unsqueeze (rows, front)
+            wanted = Concat <axis = 0> (ends, row, width)
+            state = ConstantOfShape (wanted)
+            y = {kind} <hidden_size = 4> (x, w, r, "", "", state)
+        }}""")
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        weight = model.graph.inputs.pop(1)
+        weight.to_constant(rng.standard_normal(weight.shape).astype(np.float32))
+    for rows in (1, 3):
+        emitted(model, feeds={"x": rng.standard_normal((3, rows, 2)).astype(np.float32)})
+
+
+def test_a_shape_whose_order_differs_in_the_file(emitted: Callable[..., Counter[str]]) -> None:
+    ops = emitted("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,2,3,3] x) => (int64[3] y) { a = MaxPool <kernel_shape = [2, 2]> (x) y = Shape <end = 3> (a) }""")
+    assert ops["SHAPE"] == 1
