@@ -37,7 +37,11 @@ class Qat(Distill):
             ZcError: nothing is quantised; else as `Distill.run`.
         """
         if not any(node.op == "DequantizeLinear" for scope in model.scopes() for node in scope.nodes):
-            raise ZcError(f"{model.name}: has no DequantizeLinear nodes: run quantize before qat, or distill instead")
+            raise ZcError(
+                f"{model.name}: has no DequantizeLinear nodes: run quantize before qat, or distill instead; if it did "
+                "run, it left all layers in float, and its notes say why (quantize:float_if_faster=false asks for "
+                "codes where they gain no time)"
+            )
         result = distil(self, model, ctx, learn_scales=self.scales == "learned")
         if ctx.target.saturating_pairs and result.changed:
             result.warn(

@@ -1,5 +1,6 @@
 """Recipes, rows, augmentation and losses, each by itself."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from zc.ir.model import Model, from_text
 torch = pytest.importorskip("torch", reason="torch is not installed (the extra train)")
 
 from zc.training import augment, losses, rows  # noqa: E402
+from zc.training.devices import kept_memory  # noqa: E402
 from zc.training.heads import find_heads  # noqa: E402
 from zc.training.recipe import Recipe  # noqa: E402
 
@@ -171,3 +173,11 @@ def test_heads_stand_before_softmax() -> None:
         }""")
     found = [(h.output, h.value, h.axis) for h in find_heads(model)]
     assert found == [("p", "z", 1), ("k", "z", 1), ("r", "r", None)]
+
+
+@pytest.mark.parametrize("system", [sys.platform, "win32"])
+def test_memory_is_kept_where_that_can_be_asked_for(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    with kept_memory():
+        assert float(torch.ones(3_000_000).sum()) == 3_000_000
+    assert float(torch.ones(3_000_000).sum()) == 3_000_000

@@ -43,16 +43,24 @@ def zoom(images: Array, random: Random) -> Array:
     """
     count, _, high, wide = images.shape
     part: Array = np.sqrt(random.uniform(_LEAST_AREA, 1, count))
-    rows, columns = (_stretch(side, part, np.asarray(random.random(count)), images.dtype) for side in (high, wide))
-    return np.asarray(rows[:, None] @ images @ columns[:, None].swapaxes(2, 3))
+    (up, down), (left, right) = (
+        _between(s, part, np.asarray(random.random(count)), images.dtype) for s in (high, wide)
+    )
+    out = np.empty_like(images)
+    for one, image, y, dy, x, dx in zip(out, images, up, down, left, right, strict=True):
+        rows = image[:, y]
+        rows += (image[:, y + 1] - rows) * dy[:, None]
+        one[:] = rows[:, :, x]
+        one += (rows[:, :, x + 1] - one) * dx
+    return out
 
 
-def _stretch(side: int, part: Array, place: Array, dtype: np.dtype[Any]) -> Array:
-    """For each image the matrix [side, side] that takes a part of an axis to the whole of it."""
+def _between(side: int, part: Array, place: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Where pixels of a part of an axis lie on the whole of it, [N, side]: behind which pixel, and how far."""
     start = place * side * (1 - part)
-    at = start[:, None] + (np.arange(side) + 0.5) * part[:, None] - 0.5
-    near = np.abs(np.clip(at, 0, side - 1)[:, :, None] - np.arange(side))
-    return np.asarray(np.maximum(1 - near, 0), dtype)
+    at = np.clip(start[:, None] + (np.arange(side) + 0.5) * part[:, None] - 0.5, 0, side - 1)
+    behind = np.minimum(at.astype(np.int64), side - 2)
+    return behind, np.asarray(at - behind, dtype)
 
 
 def flip(images: Array, random: Random) -> Array:

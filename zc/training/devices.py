@@ -1,5 +1,7 @@
-"""Where and how exactly to train: device, precision, threads."""
+"""Where and how exactly to train: device, precision, threads, memory."""
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -56,3 +58,30 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+_TRIM, _MAPPED, _MAPS = -1, -3, -4
+"""Parameters of glibc's mallopt: free bytes at which memory goes back to the system, bytes from which a block is mapped
+on its own, and how many such blocks there may be."""
+_DEFAULTS = {_MAPS: 65536, _MAPPED: 32 * 2**20, _TRIM: 128 * 2**10}
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Let what is freed stay with the process until the end, where the C library is glibc.
+
+    The values of large images come and go with each step; pages that went back to the system are cleared anew each
+    time, which is a quarter of the time of a small net's step on images of 224.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is None or not (hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim")):
+        yield
+        return
+    libc.mallopt(_MAPS, 0)
+    libc.mallopt(_TRIM, 2**31 - 1)
+    try:
+        yield
+    finally:
+        for parameter, value in _DEFAULTS.items():
+            libc.mallopt(parameter, value)
+        libc.malloc_trim(0)

@@ -60,12 +60,14 @@ class GraphModule(torch.nn.Module):
         self,
         model: Model,
         *,
+        inputs: Sequence[str] = (),
         outputs: Sequence[str] | None = None,
         train: Choose | None = None,
         learn_scales: bool = False,
     ) -> None:
         """Compile the graph.
 
+        inputs: inner values of the main graph that are fed too; what they come from is not run.
         outputs: names of the values to return, the model's outputs by default; inner values of the main graph too.
         train: which weights by name; all by default.
         learn_scales: train the scales of Q/DQ pairs too.
@@ -82,11 +84,12 @@ class GraphModule(torch.nn.Module):
         self._away: torch.device | None = None
         values = _values(model)
         self.outputs = list(outputs) if outputs is not None else [o.name for o in model.outputs]
-        missing = [name for name in self.outputs if name not in values]
+        missing = [name for name in (*inputs, *self.outputs) if name not in values]
         if missing:
             raise ZcError(f"{model.name}: has no value '{missing[0]}'")
         wanted = [values[name] for name in self.outputs]
-        self._fed = {t.name: self._slot(t) for t in model.graph.inputs}
+        given = {t.name: t for t in model.graph.inputs} | {name: values[name] for name in inputs}
+        self._fed = {name: self._slot(t) for name, t in given.items()}
         roles, self.left = find_roles(model)
         roles = [role for role in roles if train is None or train(role.constant.name)]
         self.weights: dict[str, Weight] = {}
@@ -94,7 +97,7 @@ class GraphModule(torch.nn.Module):
         self._own = torch.nn.ParameterList()
         self._opset = model.opset
         self._moving = _running_statistics(model)
-        self._block = self._compile(model.graph, _ancestors(wanted), wanted)
+        self._block = self._compile(model.graph, _ancestors(wanted, given.values()), wanted)
         used = [role for role in roles if id(role.read) in self._slots]
         scales = learned_scales(model) if learn_scales else []
         moved = {id(s.parameter) for s in scales if s.own and (train is None or train(s.name))}
@@ -141,10 +144,15 @@ class GraphModule(torch.nn.Module):
         return [p for p in self.parameters() if (id(p) in decaying) == decays]
 
     def unit_of(self, parameter: torch.nn.Parameter) -> torch.Tensor:
-        """What a step of the parameter is measured in: its `units`; of a scale, which is a logarithm, 1."""
-        if any(isinstance(w, ScaleWeight) for w in self.weights.values() if w.parameter is parameter):
+        """What a step of the parameter is measured in: its `units`; of a scale, which is a logarithm, 1.
+
+        Codes that lie far apart are what counts, not the sizes of their weights; see `CodedWeight.reach`.
+        """
+        weight = next((w for w in self.weights.values() if w.parameter is parameter), None)
+        if isinstance(weight, ScaleWeight):
             return torch.ones((), device=parameter.device)
-        return units(parameter)
+        own = units(parameter)
+        return torch.maximum(own, weight.reach().to(own.device)) if isinstance(weight, CodedWeight) else own
 
     def moving(self) -> list[torch.Tensor]:
         """The statistics of BatchNormalization nodes, as they stand."""
@@ -322,15 +330,16 @@ def _values(model: Model) -> dict[str, Tensor]:
     return found
 
 
-def _ancestors(values: Iterable[Tensor]) -> set[int]:
-    """The nodes that values depend on, by id."""
+def _ancestors(values: Iterable[Tensor], given: Iterable[Tensor]) -> set[int]:
+    """The nodes that values depend on where some are given, by id."""
+    known = {id(t) for t in given}
     found: set[int] = set()
-    stack = [node for t in values for node in t.inputs]
+    stack = [node for t in values if id(t) not in known for node in t.inputs]
     while stack:
         node = stack.pop()
         if id(node) not in found:
             found.add(id(node))
-            stack.extend(p for t in needs(node) for p in t.inputs)
+            stack.extend(p for t in needs(node) if id(t) not in known for p in t.inputs)
     return found
 
 

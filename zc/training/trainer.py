@@ -13,7 +13,7 @@ from zc.ir.graph import Array
 from zc.track import Track, untracked
 from zc.training.augment import Augment
 from zc.training.checkpoint import Checkpoint
-from zc.training.devices import autocast, gains_by_bfloat16, pick_device, threads, to_device
+from zc.training.devices import autocast, gains_by_bfloat16, kept_memory, pick_device, threads, to_device
 from zc.training.graph import GraphModule
 from zc.training.ops.call import Tensor
 from zc.training.recipe import Recipe
@@ -105,7 +105,7 @@ def fit(
     device = pick_device(recipe)
     module.to(device)
     objective.place(device)
-    with threads(recipe.threads):
+    with threads(recipe.threads), kept_memory():
         return _Run(module, objective, parts, recipe, augment, device, checkpoint, penalty).go(track, label)
 
 

@@ -118,6 +118,24 @@ def test_skip_and_only_leave_weights_alone(net: Net, samples: Rows, train: Train
         train("distill:only=nothing", student, samples(student), net(0))
 
 
+def test_weights_of_a_settled_part_stay(net: Net, samples: Rows, train: Train) -> None:
+    student = net(0)
+    last = next(c for c in student.constants() if c.name == "v")
+    last.values = last.values + np.linspace(-1, 1, 64, dtype=np.float32).reshape(16, 4)
+    before = {c.name: c.values.copy() for c in student.constants()}
+    result = train("distill:steps=60:settled=0.01", student, samples(student), net(0))
+    assert result.stats["settled"] == 2  # w and b
+    moved = {c.name for c in student.constants() if c.values.tobytes() != before[c.name].tobytes()}
+    assert moved == {"v"}
+
+
+def test_a_student_that_is_settled_throughout_stays(net: Net, samples: Rows, train: Train) -> None:
+    student = net(0, tail="z = MatMul (r, v) y = Relu (z)")
+    result = train("distill:steps=5:settled=0.01:outputs=y", student, samples(student), student.copy())
+    assert not result.changed
+    assert any("all of its values are within settled=0.01" in note.what for note in result.notes)
+
+
 def test_a_loss_that_becomes_nan_stops_with_advice(net: Net, samples: Rows, train: Train) -> None:
     student = net(1)
     before = weights(student)
@@ -200,6 +218,7 @@ def test_bad_input_is_one_line(net: Net, samples: Rows, train: Train, tmp_path: 
         ("distill:steps=1:epochs=2", "steps and epochs are two budgets"),
         ("distill:lr=0", "lr is 0; it must be above 0"),
         ("distill:held=1", "held is 1; it must be at least 0 and below 1"),
+        ("distill:settled=1", "settled is 1; it must be at least 0 and below 1"),
         ("distill:temperature=-1", "temperature is -1; it must be above 0"),
     ):
         with pytest.raises(ZcError) as caught:
