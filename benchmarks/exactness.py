@@ -5,8 +5,7 @@
 Each turn draws, for each operator, a model of its own: a shape, scales (half of them powers of two, so that many
 results are ties), zero points, uint8 or int8 codes, as Q/DQ and, where there is one, as an operator on codes; it runs
 on several feeds. The table has the outputs compared, those that differ, and how many models ran in float (their results
-are onnxruntime's own). int8 activations: onnxruntime with session.qdqisint8allowed = 1; uint8: with
-session.x64quantprecision = 1, which changes nothing where it has VNNI and elsewhere keeps products from saturating.
+are onnxruntime's own). onnxruntime runs with the options of `zc.runtime.reference`.
 """
 
 import argparse
@@ -25,6 +24,7 @@ from zc.ir.graph import Array
 from zc.ir.model import Model
 from zc.runtime import Session
 from zc.runtime.recognize import TABLED
+from zc.runtime.reference import session_options
 
 F32 = np.float32
 MICROSOFT = "com.microsoft"
@@ -351,9 +351,8 @@ def check(name: str, seed: int, tally: Tally) -> None:
     d = Draw(rng, kind=np.uint8 if seed % 3 else np.int8, on_codes=seed % 2 == 1)
     OPERATORS[name](d)
     model = d.model()
-    signed = d.kind is np.int8
-    config = {"session.qdqisint8allowed": "1"} if signed else {"session.x64quantprecision": "1"}
-    ours, theirs = Session(model), Runner(model, threads=1, config=config)
+    ours = Session(model)
+    theirs = Runner(model, threads=1, config=session_options(signed=ours.signed))
     tally.models += 1
     tally.in_float += bool(ours.float_nodes)
     for turn in range(FEEDS):
