@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from zc.errors import ZcError
-from zc.ir.exact import AT_ODDS, EXACT, one_reader_each
+from zc.ir.exact import AT_ODDS, EXACT, precise
 from zc.ir.graph import Array
 from zc.ir.model import PROTO_LIMIT, Model
 
@@ -118,7 +118,7 @@ class Runner:
         self, model: Model, outputs: Sequence[str] | None, options: ort.SessionOptions, without: Sequence[str]
     ) -> ort.InferenceSession | None:
         """A session whose sums saturate nowhere; None where onnxruntime cannot make one."""
-        apart = one_reader_each(model)
+        apart = precise(model)
         for more in ((), AT_ODDS):
             with suppress(Refused):
                 return self._open(apart, outputs, options, (*without, *more))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from zc.execute import Runner
-from zc.ir.exact import one_reader_each
+from zc.ir.exact import precise
 from zc.ir.graph import Constant
 from zc.ir.model import Model, from_text
 
@@ -43,7 +43,18 @@ def test_sums_of_large_codes_are_exact_on_any_processor() -> None:
 def test_each_int8_constant_gets_one_reader_and_the_model_stays_as_it_is() -> None:
     model = two_layers()
     text = str(model.to_proto())
-    split = one_reader_each(model)
+    split = precise(model)
     codes = [t for n in split.graph.nodes for t in n.inputs if isinstance(t, Constant) and t.dtype == np.int8]
     assert len(codes) == len(set(codes)) == 4
     assert str(model.to_proto()) == text
+
+
+def test_weights_by_channel_without_zero_points_get_them() -> None:
+    model = from_text("""<ir_version: 8, opset_import: ["" : 17]> g (float[N,2] x) => (float[N,2] y)
+    <int8[2,2] w = {1,2,3,4}, float[2] s = {0.5,0.25}> {
+        d = DequantizeLinear <axis = 1> (w, s)
+        y = MatMul (x, d)
+    }""")
+    (zeros,) = (t.values for n in precise(model).graph.nodes for t in n.inputs[2:])
+    assert zeros.tolist() == [0, 0]
+    np.testing.assert_array_equal(Runner(model).run({"x": np.eye(2, dtype=np.float32)})["y"], [[0.5, 0.5], [1.5, 1]])
