@@ -22,6 +22,8 @@ def resize(lowering: Lowering, node: Node) -> None:
             return
         _nearest_by_index(lowering, node, layout, how)
         return
+    if any(b < 0 <= a for a, b in zip(old, new, strict=True)):
+        raise lowering.open_size("to sizes that are computed at run time")
     moved = [i for i in range(len(old)) if old[i] != new[i]]
     if any(old[i] >= 0 and abs(_scale(lowering, node, i) * old[i] - new[i]) > 1e-3 for i in moved):
         raise lowering.fail(

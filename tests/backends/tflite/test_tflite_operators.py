@@ -185,3 +185,17 @@ def test_a_shape_whose_order_differs_in_the_file(emitted: Callable[..., Counter[
     ops = emitted("""<ir_version: 8, opset_import: ["" : 17]>
         g (float[N,2,3,3] x) => (int64[3] y) { a = MaxPool <kernel_shape = [2, 2]> (x) y = Shape <end = 3> (a) }""")
     assert ops["SHAPE"] == 1
+
+
+def test_sizes_of_a_resize_that_hang_on_an_open_batch_are_told_with_what_to_do() -> None:
+    model = from_text("""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,2,3,3] x) => (float[N,C,H,W] y)
+        <int64[1] from = {0}, int64[1] to = {2}, int64[2] space = {6, 6}> {
+            sizes = Shape (x)
+            kept = Slice (sizes, from, to)
+            wanted = Concat <axis = 0> (kept, space)
+            y = Resize <mode = "linear"> (x, "", "", wanted)
+        }""")
+    infer_shapes(model)
+    with pytest.raises(NoForm, match=r"to sizes that are computed at run time; state the sizes: --shape x=1,2,3,3"):
+        lower(model, "main")
