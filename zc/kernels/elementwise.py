@@ -74,7 +74,7 @@ def _multiply(b: Builder, *args: Value) -> None:
 
     def body(at: Value, left: Value | None) -> None:
         products = lanes.products(b, _codes(b, x, at, left), _codes(b, z, at, left), nought_x, nought_z)
-        values = [lanes.to_int(b, b.fadd(b.fmul(b.sitofp(p, F16), factor), before)) for p in products]
+        values = [lanes.nearest(b, b.fadd(b.fmul(b.sitofp(p, F16), factor), before)) for p in products]
         emit.store_first(b, lanes.packed(b, values, zero), offset(b, y, at), left)
 
     emit.in_steps(b, count, STEP, body)

@@ -57,6 +57,8 @@ def _binary(
         if 256 * (float(ra) + float(rb)) + abs(float(fixed)) >= rules.LARGEST_PRODUCT:
             raise Declined("its scales are too far apart for 32 bits")
         return Binary(nodes, (left.name, right.name), (target.name,), kind="add", a=a, b=b, y=y)
+    if 255 * 255 * float(a.scale) * float(b.scale) / float(y.scale) + 512 >= rules.LARGEST_PRODUCT:
+        raise Declined("its scales are too far apart for 32 bits")
     return Binary(nodes, (left.name, right.name), (target.name,), kind="multiply", a=a, b=b, y=y)
 
 
