@@ -258,6 +258,18 @@ case(
 )
 case("q = QuantizeLinear (x, s) y = DequantizeLinear (q, s)", constants="float s = {0.02}")
 case("y = DequantizeLinear (i, s)", "int8[2,3] i, float[3] s")
+case("q, s, z = DynamicQuantizeLinear (x) c = Cast <to=1> (q) y = Mul (c, s)")
+DYNAMIC = "q, s, z = DynamicQuantizeLinear (x)"  # codes so small that no processor saturates their products in pairs
+case(
+    f"{DYNAMIC} p = MatMulInteger (q, w, z, v) c = Cast <to=1> (p) y = Mul (c, s)",
+    "float[2,3,2] x",
+    "int8[2,3] w = {5,-7,60,3,0,-60}, int8[3] v = {1,0,-2}",
+)
+case(
+    f"{DYNAMIC} p = ConvInteger <pads=[1,0]> (q, w, z, v) c = Cast <to=1> (p) y = Mul (c, s)",
+    "float[2,1,5] x",
+    "uint8[2,1,2] w = {5,7,60,3}, uint8 v = {4}",
+)
 
 
 def build(nodes: str, spec: dict[str, str], constants: str) -> Model:
@@ -300,8 +312,8 @@ def test_an_operator_says_what_onnxruntime_says(
     assert same_as_onnxruntime(model, feeds_of(model, nodes)) <= 1e-5
 
 
-WITHOUT = (NO_GRADIENT - {"Greater", "Shape", "EyeLike"}) | {"Cast", "QuantizeLinear"}
-"""What has no gradient, or (QuantizeLinear) one that is not that of finite differences: rounding passes it on."""
+WITHOUT = (NO_GRADIENT - {"Greater", "Shape", "EyeLike"}) | {"Cast", "QuantizeLinear", "DynamicQuantizeLinear"}
+"""What has no gradient, or (of codes) one that is not that of finite differences: rounding passes it on."""
 
 
 def sloped(nodes: str, spec: dict[str, str], constants: str) -> "tuple[GraphModule, dict[str, torch.Tensor]] | None":
@@ -335,7 +347,20 @@ def test_a_gradient_is_that_of_finite_differences(nodes: str, spec: dict[str, st
 def test_every_operator_that_has_a_gradient_is_checked_for_it() -> None:
     text = " ".join(nodes for nodes, spec, constants in WITH if sloped(nodes, spec, constants) is not None)
     sizes = {"ConstantOfShape", "Range", "Shape"}  # see no values
-    assert [op for op in OPS if f"= {op} " not in text and op not in WITHOUT | sizes] == []
+    codes = {"ConvInteger", "MatMulInteger"}  # stand behind rounding
+    assert [op for op in OPS if f"= {op} " not in text and op not in WITHOUT | sizes | codes] == []
+
+
+@pytest.mark.parametrize(("nodes", "spec", "constants"), [c for c in CASES if "Integer " in c[0]])
+def test_a_gradient_passes_codes_as_if_they_were_their_values(nodes: str, spec: dict[str, str], constants: str) -> None:
+    found = sloped(nodes, spec, constants)
+    assert found is not None
+    module, feeds = found
+    y, x = module(feeds)["y"], feeds["x"]
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    terms = (slope * x).detach()
+    rest = y.detach().sum() - terms.sum()  # of a linear function nothing but what rounding adds
+    assert abs(float(rest)) <= 0.02 * float(terms.abs().sum())
 
 
 def test_every_operator_has_a_case() -> None:

@@ -91,3 +91,19 @@ def test_blocks_are_trained_one_after_the_other(net: Net, samples: Rows, train: 
         )
     with pytest.raises(ZcError, match="blocks=9: student and teacher have only 0 inner values"):
         train("distill:blocks=9", net(1), samples(student), net(0))
+
+
+def test_layers_with_ranges_at_run_time_are_trained_through(net: Net, samples: Rows, train: Train) -> None:
+    codes = np.random.default_rng(3).integers(-60, 60, (16, 4))
+    tail = f"""
+        c = Constant <value = int8[16,4] {{{",".join(map(str, codes.ravel()))}}}> ()
+        k = Constant <value_float = 0.01> ()
+        q, s, o = DynamicQuantizeLinear (r)
+        i = MatMulInteger (q, c, o)
+        f = Cast <to = 1> (i)
+        t = Mul (f, s)
+        z = Mul (t, k)
+        y = Softmax (z)"""
+    model = net(1, tail)
+    result = train("distill:steps=150:lr=0.02", model, samples(model), net(0, tail))
+    assert float(result.stats["loss_after"]) < 0.7 * float(result.stats["loss_before"])

@@ -100,4 +100,24 @@ def _dequantize(call: Call, codes: Tensor, scale: Tensor, zero: Tensor | None = 
     return codes * fitted(scale, codes, axis, block)
 
 
-OPS: dict[str, Op] = {"DequantizeLinear": _dequantize, "QuantizeLinear": _quantize}
+def _quantize_dynamically(call: Call, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes, scale and zero point of the range that the values take, with zero in it; the gradient sees the codes."""
+    with torch.no_grad():
+        least, most = x.amin().clamp(max=0), x.amax().clamp(min=0)
+        scale = torch.where(most > least, (most - least) / 255, 1.0)
+        zero = torch.round(-least / scale).clamp(0, 255)
+    codes = _Grid.apply(x / scale, -zero - 1, 256 - zero) + zero  # the ends of the range lie within half a code
+    return codes.clamp(0, 255), scale, zero
+
+
+def centred(codes: Tensor, zero: Tensor | None, axis: int, dtype: torch.dtype) -> Tensor:
+    """Codes as floats less their zero point, of which there is one, or one a slice along `axis`."""
+    codes = codes if codes.is_floating_point() else codes.to(dtype)
+    return codes if zero is None else codes - fitted(zero.to(codes), codes, axis)
+
+
+OPS: dict[str, Op] = {
+    "DequantizeLinear": _dequantize,
+    "DynamicQuantizeLinear": _quantize_dynamically,
+    "QuantizeLinear": _quantize,
+}

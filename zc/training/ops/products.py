@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as nnf
 
 from zc.training.ops.call import Call, NotTrained, Op, Tensor, together
+from zc.training.ops.codes import centred
 
 _CONV = {1: nnf.conv1d, 2: nnf.conv2d, 3: nnf.conv3d}
 _TRANSPOSED = {1: nnf.conv_transpose1d, 2: nnf.conv_transpose2d, 3: nnf.conv_transpose3d}
@@ -96,6 +97,25 @@ def _fused_matmul(call: Call, x: Tensor, y: Tensor) -> Tensor:
     return torch.matmul(x, y) * call.get("alpha", 1.0)
 
 
+def _of_codes(call: Call, x: Tensor, y: Tensor, x_zero: Tensor | None, y_zero: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Both operands of a product of integers as floats; their zero points are of rows, columns or filters."""
+    dtype = x.dtype if x.is_floating_point() else torch.float64 if call.mode.wide else torch.float32
+    matrices = call.op == "MatMulInteger"
+    return centred(x, x_zero, -2 if matrices else 1, dtype), centred(y, y_zero, -1 if matrices else 0, dtype)
+
+
+def _matmul_integer(
+    call: Call, x: Tensor, y: Tensor, x_zero: Tensor | None = None, y_zero: Tensor | None = None
+) -> Tensor:
+    return torch.matmul(*_of_codes(call, x, y, x_zero, y_zero))
+
+
+def _conv_integer(
+    call: Call, x: Tensor, w: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None
+) -> Tensor:
+    return _conv(call, *_of_codes(call, x, w, x_zero, w_zero))
+
+
 def _einsum(call: Call, *values: Tensor) -> Tensor:
     return torch.einsum(call.attrs["equation"].replace(" ", ""), *together(values))
 
@@ -125,9 +145,11 @@ def _attention(call: Call, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None 
 OPS: dict[str, Op] = {
     "Attention": _attention,
     "Conv": _conv,
+    "ConvInteger": _conv_integer,
     "ConvTranspose": _conv_transpose,
     "Einsum": _einsum,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "MatMulInteger": _matmul_integer,
     "com.microsoft.FusedMatMul": _fused_matmul,
 }
