@@ -144,15 +144,10 @@ class GraphModule(torch.nn.Module):
         return [p for p in self.parameters() if (id(p) in decaying) == decays]
 
     def unit_of(self, parameter: torch.nn.Parameter) -> torch.Tensor:
-        """What a step of the parameter is measured in: its `units`; of a scale, which is a logarithm, 1.
-
-        Codes that lie far apart are what counts, not the sizes of their weights; see `CodedWeight.reach`.
-        """
-        weight = next((w for w in self.weights.values() if w.parameter is parameter), None)
-        if isinstance(weight, ScaleWeight):
+        """What a step of the parameter is measured in: its `units`; of a scale, which is a logarithm, 1."""
+        if any(isinstance(w, ScaleWeight) for w in self.weights.values() if w.parameter is parameter):
             return torch.ones((), device=parameter.device)
-        own = units(parameter)
-        return torch.maximum(own, weight.reach().to(own.device)) if isinstance(weight, CodedWeight) else own
+        return units(parameter)
 
     def moving(self) -> list[torch.Tensor]:
         """The statistics of BatchNormalization nodes, as they stand."""

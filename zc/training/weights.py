@@ -13,9 +13,6 @@ from zc.training.ops.elementwise import as_tensor
 from zc.training.roles import Role
 
 Read = Callable[[], Tensor]
-_STEPS = 10
-"""So many codes are the least that a weight's size counts as: a thousandth of that, a usual learning rate, moves it by
-a hundredth of a code."""
 
 
 class Weight(ABC):
@@ -86,15 +83,6 @@ class CodedWeight(Weight):
         with torch.no_grad():
             codes = self.value().to(torch.float64).cpu().numpy()
         return np.asarray(codes.astype(np.int64).astype(self._type))
-
-    def reach(self) -> Tensor:
-        """What a step of the weight must at least be measured in, so that training can change codes.
-
-        Of codes of eight bits it is less than the weights themselves; those of four lie so far apart that steps in
-        units of the weights end before the first one changes.
-        """
-        with torch.no_grad():
-            return _STEPS * self._grid(self.parameter)[0].detach().to(torch.float32)
 
 
 def _grid_of(codes: Array) -> tuple[int, int]:
