@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from numba.core import config
 
 from zc.errors import ZcError
 from zc.kernels import cpu, program
+
+ROOT = Path(__file__).resolve().parents[2]
 
 PROBE = """
 import hashlib, sys
@@ -34,7 +37,10 @@ session = Session(from_text('''<ir_version: 8, opset_import: ["" : 17]>
         e = Conv <pads = [1,1,1,1], group = 70> (cd, dd)
         eq = QuantizeLinear (e, s, z)
         ed = DequantizeLinear (eq, s, z)
-        a = Add (cd, ed)
+        r = LeakyRelu (ed)
+        rq = QuantizeLinear (r, s, z)
+        rd = DequantizeLinear (rq, s, z)
+        a = Add (cd, rd)
         aq = QuantizeLinear (a, s, z)
         ad = DequantizeLinear (aq, s, z)
         p = GlobalAveragePool (ad)
@@ -46,9 +52,9 @@ print(FORM.name, len(session.float_nodes), hashlib.sha256(y.tobytes()).hexdigest
 """
 
 
-def probe(**environment: str) -> list[str]:
+def probe(prelude: str = "", **environment: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROBE],
+        [sys.executable, "-c", prelude + PROBE],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -68,6 +74,14 @@ def test_an_older_processor_gets_other_instructions_and_the_same_codes() -> None
     assert all(one[1:] == best[1:] for one in (old, *lower))
     assert best[1] == "0"
     assert best[3] == "True"
+
+
+@pytest.mark.slow
+def test_a_newer_processors_form_gives_the_same_codes_in_emulation(tmp_path: Path) -> None:
+    prelude = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tests.kernels.emulation as e; e.use(True)\n"
+    found = probe(prelude, NUMBA_CACHE_DIR=str(tmp_path), ZC_KERNELS="avx512vnni")
+    assert found[0] == "avx512vnni"
+    assert found[1:] == probe()[1:]
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, features: frozenset[str], allowed: bool | None) -> list[bool]:

@@ -119,20 +119,39 @@ def move_table(table, pixels, inputs, outputs):  # type: ignore[no-untyped-def]
 def widen(table, pixels, offsets, taps, more, room):  # type: ignore[no-untyped-def]
     """Copy what the pixels of a table read as 16 bits, and table where it lies there; false if it needs more room.
 
+    Taps that read the same bytes share a copy; others, as the rows of a filter on a wide image, have their own, so that
+    nothing between them is copied. WIDE holds the distances of the taps there, in codes, and behind them the codes.
     more: bytes read behind the first of a tap, in all groups; room: bytes from WIDE on.
     """
     low = high = word_at(table)
     for at in range(table + 8, table + 8 * pixels, 8):
         low, high = min(low, word_at(at)), max(high, word_at(at))
-    nearest = farthest = word_at(offsets)
-    for at in range(offsets + 8, offsets + 8 * taps, 8):
-        nearest, farthest = min(nearest, word_at(at)), max(farthest, word_at(at))
-    start, size = low + nearest, high - low + farthest - nearest + more
-    if 2 * size > room:
-        return False
-    WIDEN(start, table + WIDE, size)
+    span = high - low + more
+    near = table + WIDE
+    codes = near + (8 * taps + 63) // 64 * 64
+    start = stop = word_at(offsets)
+    place = 0
+    for t in range(taps):
+        distance = word_at(offsets + 8 * t)
+        if not start <= distance <= stop:
+            place += (stop - start + 31) // 32 * 32
+            start = stop = distance
+        stop = max(stop, distance + span)
+        set_word(near + 8 * t, place + distance - start)
+        if codes - near + 2 * (place + stop - start) + 64 > room:
+            return False
+    start = stop = word_at(offsets)
+    place = 0
+    for t in range(taps):
+        distance = word_at(offsets + 8 * t)
+        if not start <= distance <= stop:
+            WIDEN(low + start, codes + 2 * place, stop - start)
+            place += (stop - start + 31) // 32 * 32
+            start = stop = distance
+        stop = max(stop, distance + span)
+    WIDEN(low + start, codes + 2 * place, stop - start)
     for at in range(table, table + 8 * (pixels + SPARE), 8):
-        set_word(at, table + WIDE + 2 * (word_at(at) - start))
+        set_word(at, codes + 2 * (word_at(at) - low))
     return True
 
 
@@ -189,6 +208,7 @@ def convolve(  # type: ignore[no-untyped-def]
     threads share out the channels, not the pixels.
     """
     vectors = (columns + 15) // 16
+    near = offsets if WEIGHT_BYTES == 1 else scratch + WIDE
     most = 1 if real else BLOCK_VECTORS
     blocks = (vectors + most - 1) // most
     vector_bytes = taps * k4 * 64 * WEIGHT_BYTES
@@ -217,11 +237,11 @@ def convolve(  # type: ignore[no-untyped-def]
                 if real:
                     for m in range(0, 8 * count, 8 * ROWS):
                         REAL(
-                            scratch + m, scratch + OUTPUTS + m, 64 * n, offsets, taps, k4, here,
+                            scratch + m, scratch + OUTPUTS + m, 64 * n, near, taps, k4, here,
                             bias + 64 * at, scale + 64 * at, zero_point, left,
                         )  # fmt: skip
                 else:
                     run_tiles(
-                        wide, count, scratch, 16 * most * n, offsets, taps, k4, here,
+                        wide, count, scratch, 16 * most * n, near, taps, k4, here,
                         bias + 64 * at, scale + 64 * at, zero_point, left,
                     )  # fmt: skip

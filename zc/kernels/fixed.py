@@ -5,7 +5,7 @@ They serve to compare, not to be fast: plain loops, but for the sums of products
 
 from numba import njit
 
-from zc.kernels.convolution import OUTPUTS, ROWS, SPARE, WEIGHT_BYTES, bring, move_table, share
+from zc.kernels.convolution import OUTPUTS, ROWS, SPARE, WEIGHT_BYTES, WIDE, bring, move_table, share
 from zc.kernels.elementwise import part, place
 from zc.kernels.emit import byte_at, float_at, float_of, int_at, set_byte, set_word, word_at
 from zc.kernels.tiles import tile
@@ -64,6 +64,7 @@ def convolve(  # type: ignore[no-untyped-def]
     Weights and bias in blocks of 16 channels; significands, shifts: addresses of int64[groups * columns].
     """
     vectors = (columns + 15) // 16
+    near = offsets if WEIGHT_BYTES == 1 else scratch + WIDE
     vector_bytes = taps * k4 * 64 * WEIGHT_BYTES
     for row in range(ROWS):
         set_word(scratch + SUM_TABLE + 8 * row, scratch + SUM_ROWS + 64 * row)
@@ -84,7 +85,7 @@ def convolve(  # type: ignore[no-untyped-def]
                 channel = 8 * (g * columns + 16 * n)
                 for m in range(0, count, ROWS):
                     SUMS(
-                        scratch + 8 * m, scratch + SUM_TABLE, 0, offsets, taps, k4, weights + at * vector_bytes,
+                        scratch + 8 * m, scratch + SUM_TABLE, 0, near, taps, k4, weights + at * vector_bytes,
                         bias + 64 * at, 0, 0, left,
                     )  # fmt: skip
                     for row in range(min(ROWS, count - m)):

@@ -69,7 +69,7 @@ def _(op: Convolution, state: Lowering) -> None:
         y=y.place, y_image=y_image, y_row=y_row, y_pixel=y_pixel, y_group=m // op.group,
         images=n, height=height, width=width,
         offsets=state.constant(np.array(distances, np.int64)),
-        room=room_of(distances, c + 4),
+        room=room_of(distances, c + 4, op.strides[1] * x_pixel),
         **_weights(state, op, weights.codes.transpose(2, 3, 1, 0), op.group, found),
         zero_point=op.y.zero,
     )  # fmt: skip
@@ -95,7 +95,7 @@ def _(op: Product, state: Lowering) -> None:
         y=y.place, y_image=0, y_row=0, y_pixel=y.strides[0], y_group=0,
         images=1, height=1, width=rows,
         offsets=state.constant(np.zeros(1, np.int64)),
-        room=room_of([0], k + 4),
+        room=room_of([0], k + 4, flat.strides[0]),
         **_weights(state, op, weights.codes[None, None], 1, found),
         zero_point=op.y.zero,
     )  # fmt: skip

@@ -131,7 +131,7 @@ def multiply(
             **operands,
             k4=packed.k4,
             chunk=chunk_of(footprint),
-            room=room_of(distances, (groups - 1) * group + 4 * packed.k4),
+            room=room_of(distances, (groups - 1) * group + 4 * packed.k4, pixels.pixel),
             real=int(real),
         )
 
@@ -142,9 +142,13 @@ def taps_of(op: Convolution, x_row: int, x_pixel: int) -> list[int]:
     return [i * op.dilations[0] * x_row + j * op.dilations[1] * x_pixel for i in range(kh) for j in range(kw)]
 
 
-def room_of(distances: Sequence[int], more: int) -> int:
-    """Bytes of scratch for codes as 16 bits: of a chunk, and at least of one pixel. more: bytes that a tap reads."""
-    return 0 if FORM.vnni else max(WIDE_BYTES, 2 * (max(distances) - min(distances) + more) + SPARE)
+def room_of(distances: Sequence[int], more: int, pixel: int) -> int:
+    """Bytes of scratch for codes as 16 bits: of a chunk, and at least of a tile's pixels in one row for every tap.
+
+    more: bytes that a tap reads; pixel: from one to the next.
+    """
+    least = len(distances) * (2 * ((ROWS - 1) * abs(pixel) + more + 32) + 8) + SPARE
+    return 0 if FORM.vnni else max(WIDE_BYTES, least)
 
 
 def chunk_of(footprint: int) -> int:
