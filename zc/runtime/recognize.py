@@ -269,6 +269,8 @@ class _Recognizer:
             for t in n.outputs
             if t.name and n.op not in ("Constant", "DequantizeLinear") and self._read_outside(t, own)
         ]
+        if not outputs:  # nobody reads what they make
+            return []
         kept = tuple(members.values())
         reasons = tuple(self.reasons.get(id(n), "it is between float values") for n in kept)
         return [Island(kept, _names(inputs.values()), _names(outputs), reasons=reasons)]

@@ -16,6 +16,7 @@ from zc.ir.model import Model, load
 from zc.ir.shapes import infer_shapes
 from zc.ir.spec import TensorSpec
 from zc.runtime.crew import Crew
+from zc.runtime.doubled import merge_doubled_pairs
 from zc.runtime.islands import IslandRunner, cut_out
 from zc.runtime.modes import in_fixed_point, rounding_of
 from zc.runtime.plan import Plan, Setting
@@ -60,6 +61,8 @@ class Session:
         self.name = self._model.name
         infer_shapes(self._model)
         settle_constants(self._model)
+        if rounding is None:
+            merge_doubled_pairs(self._model)
         types = code_types(self._model)
         self.signed = np.dtype(np.int8) in types.values()
         """Has it int8 activations?"""
