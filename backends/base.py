@@ -130,6 +130,10 @@ class Backend(ABC):
     def emit(self, model: Model, path: Path, ctx: Context) -> Artifact:
         """Write a legalised model, whole or not at all. ZcError names the node that the place has no form for."""
 
+    def told(self, model: Model, name: str) -> tuple[Note, ...]:
+        """What a user of this machine should know of a model that is about to be written under a name."""
+        return ()
+
     def check(self, model: Model) -> list[Violation]:
         """The rules that a model breaks, errors first, in graph order."""
         looked = model.copy()

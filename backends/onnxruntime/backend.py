@@ -42,7 +42,7 @@ class OnnxRuntime(Backend):
         else:
             Runner(model, level="basic", config=wishes)
             model.save(path)
-        notes = (*wishes_told(path.name, wishes), *saturates_told(model, path.name, self.target))
+        notes = (*wishes_told(path.name, wishes), *self.told(model, path.name))
         if path.suffix == ".ort":
             notes += self._slower_than_onnx(model, path.name)
         facts = {"session": " ".join(f"{k}={v}" for k, v in wishes.items()) or "default", **_optimised(model, self)}
@@ -61,6 +61,10 @@ class OnnxRuntime(Backend):
             saved.write_bytes(canonical(saved.read_bytes()))
             Runner(saved)  # what does not open is not handed over
             write_atomically(path, lambda file: file.write(saved.read_bytes()))
+
+    def told(self, model: Model, name: str) -> tuple[Note, ...]:
+        """See `Backend.told`."""
+        return saturates_told(model, name, self.target)
 
     def _slower_than_onnx(self, model: Model, name: str) -> tuple[Note, ...]:
         """What an .onnx gets from the session that loads it and an .ort of this place does not hold."""

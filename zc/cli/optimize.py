@@ -244,7 +244,7 @@ def _write(model: Model, output: Path, options: Options, backend: Backend, ctx: 
     if not proven and backend.proof != "structure":
         Runner(model, level="basic")
     model.save(output, external=True if options.external_data else None)
-    return Artifact(output, disk_bytes(load(output)), tuple(notes))
+    return Artifact(output, disk_bytes(load(output)), (*notes, *backend.told(model, output.name)))
 
 
 def _speed(options: Options, ctx: Context, model: Model, report: Report, out: Console) -> str | None:
