@@ -101,7 +101,7 @@ class Target:
     transparent_ops: frozenset[str] = frozenset()
     """Operators that only move codes about or choose among them: they run on the codes themselves, with one scale."""
     absorbed_activations: frozenset[str] = frozenset()
-    """Activations that the range of the preceding operator's output already expresses."""
+    """Activations that the range of an output already expresses. Not asked where activations are symmetric."""
     lookup_ops: frozenset[str] = frozenset()
     """Operators that pick rows of a constant table, which may hold codes (embeddings)."""
     claims_float: frozenset[str] = frozenset()

@@ -120,6 +120,8 @@ class _Placer:
         self.absorbed: dict[int, list[Node]] = {}
         self.bounds: dict[int, Bounds] = {}
         self.gone: set[int] = set()  # absorbed nodes
+        # A range around zero has codes for what an activation cuts off.
+        self.absorbs = frozenset[str]() if target.symmetric_activations else target.absorbed_activations
         self.declined: list[tuple[str, str]] = []
         self.float_because: dict[int, str] = {}
 
@@ -182,7 +184,7 @@ class _Placer:
         while id(node) not in self.apart and id(value) not in self.outputs | self.outer and len(value.outputs) == 1:
             after = cast(Node, value.outputs[0])
             limits = activation_bounds(after, self.top)
-            if after.op not in self.target.absorbed_activations or limits is None or self.keep_float(after):
+            if after.op not in self.absorbs or limits is None or self.keep_float(after):
                 break
             chain.append(after)
             bounds = (max(bounds[0], limits[0]), min(bounds[1], limits[1]))

@@ -41,6 +41,12 @@ def test_a_target_may_want_symmetric_int8_activations(quantize_model, graph):
     assert close(q)
 
 
+def test_symmetric_codes_do_not_stand_for_what_a_relu_does(quantize_model, graph):
+    q = quantize_model(graph(HEAD + NET), target=replace(TARGET, activations="int8", symmetric_activations=True))
+    assert "Relu" in q.ops()
+    assert close(q)
+
+
 def test_an_operator_without_kernel_stays_float(quantize_model, graph):
     q = quantize_model(graph(HEAD + NET), target=replace(TARGET, weighted_ops=frozenset({"Gemm"})))
     assert q.result.stats["weighted_in_integers"] == 1
