@@ -6,6 +6,7 @@ of a code than its distance from the zero point takes `offset` = 128 for those, 
 Sources: onnxruntime's MLAS (requantize, qladd, qlmul), its qlinear_* operators, and experiments on ties.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -189,7 +190,7 @@ def rescale_table(x_scale: np.float32, x_zero: int, y_scale: np.float32, y_zero:
 
 def softmax_table(x_scale: np.float32, length: int) -> Floats:
     """float32[256]: exp of codes, shifted up as far as a sum of `length` of them stays finite."""
-    room = float(np.log(np.finfo(np.float32).max / F32(length))) - 5.0  # the logarithm is float32
+    room = float(F32(math.log(np.finfo(np.float32).max / F32(length)))) - 5.0  # float32; NumPy's own is not the nearest
     shift = max(0.0, room) / float(x_scale)
     with np.errstate(over="ignore"):
         return np.asarray(np.exp((np.arange(256) - 255 + shift) * float(x_scale)), np.float32)
