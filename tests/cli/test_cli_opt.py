@@ -55,6 +55,15 @@ def test_the_main_job(zc, tmp_path: Path) -> None:
     assert "clean,prune:ratio=0.3,clean,quantize" in done.err
 
 
+def test_quiet_leaves_the_warnings_of_passes(zc, small: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", x=np.ones((4, 4), np.float32))
+    done = zc("opt", small, "-p", "quantize", "--calib", tmp_path / "rows.npz", "-o", tmp_path / "made.onnx", "-q")
+    assert done.code == 0, done.err
+    assert "warning small.onnx: nothing to quantise" in done.err
+    assert "left as it was" not in done.err
+    assert "nodes 3 -> 2" not in done.err
+
+
 def test_the_same_input_gives_the_same_bytes(zc, tmp_path: Path) -> None:
     for name in ("a.onnx", "b.onnx"):
         assert zc("opt", DIGITS, "-p", "prune,quantize", "--calib", CALIB, "-o", tmp_path / name).code == 0

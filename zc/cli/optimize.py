@@ -171,7 +171,9 @@ def _judged_samples(options: Options, model: Model) -> Samples:
 
 def _hooks(options: Options, steps: Pipeline, out: Console) -> list[Hook]:
     hooks: list[Hook] = []
-    if not options.quiet:
+    if options.quiet:
+        hooks.append(lambda run, model: show.notes(out, [note for note in run.notes if note.kind == "warning"]))
+    else:
         hooks.append(lambda run, model: show.pass_line(out, run, options.timing))
     if options.print_after is not None:
         names = [p.name for p in steps.passes]
