@@ -127,6 +127,27 @@ def test_conv_that_pads_itself(qdq, agree, auto_pad) -> None:
     agree(b.model(), {"x_q": codes(rng, (1, 3, 8, 9), np.uint8)})
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_share_the_weights_of_a_layer_that_has_more_of_them_than_codes(qdq, agree, threads) -> None:
+    rng = np.random.default_rng(threads)
+    w, scale, zero = weights(rng, (200, 64, 3, 3), 0, exact=True)
+    b = qdq()
+    b.input("x", [1, 64, 9, 9], (0.25, 128))
+    b.weight("w", w, scale, zero, 0)
+    b.output(b.node("Conv", ["x", "w"], "y", pads=[1] * 4), (0.5, 3))
+    agree(b.model(), {"x_q": codes(rng, (1, 64, 9, 9), np.uint8)}, threads=threads)
+
+
+def test_a_dilated_filter_wider_than_a_chunk(qdq, agree) -> None:
+    rng = np.random.default_rng(3)
+    w, scale, zero = weights(rng, (12, 16, 3, 3), 0, exact=True)
+    b = qdq()
+    b.input("x", [1, 16, 100, 90], (0.25, 128))
+    b.weight("w", w, scale, zero, 0)
+    b.output(b.node("Conv", ["x", "w"], "y", dilations=[40, 40]), (0.5, 3))
+    agree(b.model(), {"x_q": codes(rng, (1, 16, 100, 90), np.uint8)})
+
+
 def test_uint8_weights_with_a_zero_point_that_needs_nine_bits(qdq, agree) -> None:
     rng = np.random.default_rng(2)
     b = qdq()

@@ -113,8 +113,7 @@ def multiply(
         "weights": packed.weights,
         "bias": packed.bias,
         "scale": packed.scale,
-        # threads share out channels where there are too few pixels for all of them
-        "by_columns": int(pixels.count < 2 * rows * state.threads and columns > packing.BLOCK),
+        "by_columns": int(_by_columns(state, pixels, packed, rows, columns, footprint)),
     }
     if tiles is not None:
         state.emit(
@@ -134,6 +133,17 @@ def multiply(
             room=room_of(distances, (groups - 1) * group + 4 * packed.k4, pixels.pixel),
             real=int(real),
         )
+
+
+def _by_columns(state: Lowering, pixels: Pixels, packed: Prepared, rows: int, columns: int, footprint: int) -> bool:
+    """Do threads share out channels, not pixels? Where there are too few pixels for all of them.
+
+    And, where sums are of 16 bits, where the weights are larger than what they meet: each thread then reads its own.
+    """
+    if pixels.count < 2 * rows * state.threads:
+        return columns > packing.BLOCK
+    heavy = packed.taps * packed.k4 * 4 * columns > pixels.count * footprint
+    return not FORM.vnni and heavy and columns >= 2 * state.threads * packing.BLOCK
 
 
 def taps_of(op: Convolution, x_row: int, x_pixel: int) -> list[int]:
