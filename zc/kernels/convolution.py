@@ -204,8 +204,8 @@ def convolve(  # type: ignore[no-untyped-def]
 
     Strides are bytes: x_row, x_pixel from one OUTPUT pixel to the next, *_group from one group of channels to the next.
     columns: output channels of a group. Weights, bias and scale as `packing.pack` makes them, group after group.
-    chunk: pixels whose addresses are tabled at once; room: of scratch, for codes as 16 bits (`most_room`); by_columns:
-    threads share out the channels, not the pixels.
+    chunk: pixels whose addresses are tabled at once; room: bytes of scratch for codes as 16 bits;
+    by_columns: threads share out the channels, not the pixels.
     """
     vectors = (columns + 15) // 16
     near = offsets if WEIGHT_BYTES == 1 else scratch + WIDE

@@ -14,8 +14,6 @@ from zc.kernels.emit import (
     B32,
     B64,
     F16,
-    F32,
-    I32,
     W16,
     Builder,
     Value,
@@ -25,16 +23,10 @@ from zc.kernels.emit import (
     offset,
     scaled,
     set_byte,
-    splat,
 )
 
 STEP = lanes.CODES.count
 """Elements of one turn of the loops."""
-
-
-def _real(b: Builder, bits: Value) -> Value:
-    """A float32, as the low half of an int64, in 16 lanes."""
-    return splat(b, b.bitcast(b.trunc(bits, I32), F32), 16)
 
 
 def _codes(b: Builder, address: Value, at: Value, left: Value | None) -> Value:
@@ -43,7 +35,7 @@ def _codes(b: Builder, address: Value, at: Value, left: Value | None) -> Value:
 
 def _add(b: Builder, *args: Value) -> None:
     x, z, y, count, ra, rb, fixed, base = args
-    scale_x, scale_z, rest = _real(b, ra), _real(b, rb), _real(b, fixed)
+    scale_x, scale_z, rest = lanes.real_of(b, ra), lanes.real_of(b, rb), lanes.real_of(b, fixed)
 
     def each(base: Value) -> None:
         shift, zero = lanes.shift_of(b, base), lanes.zero_of(b, base)
@@ -70,7 +62,7 @@ def _add(b: Builder, *args: Value) -> None:
 def _multiply(b: Builder, *args: Value) -> None:
     x, z, y, count, zero_x, zero_z, scale, zero_y, base = args
     nought_x, nought_z, zero = (lanes.zero_of(b, one) for one in (zero_x, zero_z, base))
-    factor, before = _real(b, scale), b.sitofp(lanes.words_of(b, b.sub(zero_y, base)), F16)
+    factor, before = lanes.real_of(b, scale), b.sitofp(lanes.words_of(b, b.sub(zero_y, base)), F16)
 
     def body(at: Value, left: Value | None) -> None:
         products = lanes.products(b, _codes(b, x, at, left), _codes(b, z, at, left), nought_x, nought_z)
@@ -82,7 +74,7 @@ def _multiply(b: Builder, *args: Value) -> None:
 
 def _quantize(b: Builder, *args: Value) -> None:
     x, y, count, scale, zero_point = args
-    divisor, zero = _real(b, scale), lanes.zero_of(b, zero_point)
+    divisor, zero = lanes.real_of(b, scale), lanes.zero_of(b, zero_point)
 
     def body(at: Value, left: Value | None) -> None:
         values = []
@@ -97,7 +89,7 @@ def _quantize(b: Builder, *args: Value) -> None:
 
 def _dequantize(b: Builder, *args: Value) -> None:
     x, y, count, scale, zero_point = args
-    factor, nought = _real(b, scale), lanes.words_of(b, zero_point)
+    factor, nought = lanes.real_of(b, scale), lanes.words_of(b, zero_point)
 
     def body(at: Value, left: Value | None) -> None:
         codes = b.sub(b.zext(emit.load_first(b, offset(b, x, at), B16, left), W16), nought)

@@ -4,11 +4,7 @@ from numba import njit
 
 from zc.kernels import emit, lanes
 from zc.kernels.convolution import share
-from zc.kernels.emit import B16, F32, I32, W16, Builder, Value, int_at, load_first, offset, splat, word_at
-
-
-def _real(b: Builder, bits: Value) -> Value:
-    return splat(b, b.bitcast(b.trunc(bits, I32), F32), 16)
+from zc.kernels.emit import B16, W16, Builder, Value, int_at, load_first, offset, word_at
 
 
 def _blend(b: Builder, *args: Value) -> None:
@@ -17,9 +13,12 @@ def _blend(b: Builder, *args: Value) -> None:
     Pixels: addresses, in reading order.
     """
     *pixels, y, channels, by_left, by_right, by_upper, by_lower, x_scale, zero_x, y_scale, zero_y = args
-    across, down = (_real(b, by_left), _real(b, by_right)), (_real(b, by_upper), _real(b, by_lower))
+    across, down = (
+        (lanes.real_of(b, by_left), lanes.real_of(b, by_right)),
+        (lanes.real_of(b, by_upper), lanes.real_of(b, by_lower)),
+    )
     weights = [b.fmul(horizontal, vertical) for vertical in down for horizontal in across]
-    factor, divisor, nought = _real(b, x_scale), _real(b, y_scale), lanes.words_of(b, zero_x)
+    factor, divisor, nought = lanes.real_of(b, x_scale), lanes.real_of(b, y_scale), lanes.words_of(b, zero_x)
     zero = lanes.zero16_of(b, zero_y)
 
     def body(at: Value, left: Value | None) -> None:

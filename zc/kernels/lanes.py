@@ -46,8 +46,15 @@ def codes16(b: Builder, values: Value, zero_point: Value) -> Value:
         moved = b.add(bounded, zero_point)
         moved = call(b, "llvm.smax.v16i32", W16, moved, emit.same(W16, 0))
         return b.trunc(call(b, "llvm.smin.v16i32", W16, moved, emit.same(W16, 255)), emit.B16)
-    # Saturating steps, each of which LLVM knows as one instruction of AVX2 and of NEON.
-    halves = _bounded(b, values, -(1 << 15), (1 << 15) - 1, H16)
+    return _from_halves(b, _halves(b, values), zero_point)
+
+
+def _halves(b: Builder, values: Value) -> Value:
+    """16 integers as int16, saturated; like what follows one instruction of AVX2 and of NEON, and LLVM knows it."""
+    return _bounded(b, values, -(1 << 15), (1 << 15) - 1, H16)
+
+
+def _from_halves(b: Builder, halves: Value, zero_point: Value) -> Value:
     return _bounded(b, call(b, "llvm.sadd.sat.v16i16", H16, halves, zero_point), 0, 255, emit.B16)
 
 
@@ -82,9 +89,8 @@ def interleave2(b: Builder, x: Value, y: Value) -> list[Value]:
 
 def spread16(b: Builder, values: Sequence[Value], zero_point: Value) -> Value:
     """Two vectors of 8 rounded values, channels in order `SPREAD`, to 16 codes in theirs. For forms without VNNI."""
-    halves = _bounded(b, emit.shuffle(b, values[0], values[1], range(16)), -(1 << 15), (1 << 15) - 1, H16)
-    halves = emit.shuffle(b, halves, halves, SPREAD.tolist())
-    return _bounded(b, call(b, "llvm.sadd.sat.v16i16", H16, halves, zero_point), 0, 255, emit.B16)
+    halves = _halves(b, emit.shuffle(b, values[0], values[1], range(16)))
+    return _from_halves(b, emit.shuffle(b, halves, halves, SPREAD.tolist()), zero_point)
 
 
 def interleave4(b: Builder, rows: Sequence[Value]) -> list[Value]:
@@ -114,6 +120,11 @@ def halves_of(b: Builder, zero_point: Value, lanes: int = 32) -> Value:
 def words_of(b: Builder, zero_point: Value, lanes: int = 16) -> Value:
     """The zero point (int64) as a vector of int32."""
     return emit.splat(b, b.trunc(zero_point, I32), lanes)
+
+
+def real_of(b: Builder, bits: Value) -> Value:
+    """A float32, as the low half of an int64, in 16 lanes."""
+    return emit.splat(b, b.bitcast(b.trunc(bits, I32), emit.F32), 16)
 
 
 def widened(b: Builder, codes: Value) -> Value:

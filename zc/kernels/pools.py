@@ -10,7 +10,6 @@ from zc.kernels.cpu import FORM
 from zc.kernels.emit import (
     B16,
     F16,
-    F32,
     I32,
     I64,
     W16,
@@ -26,7 +25,6 @@ from zc.kernels.emit import (
     round_even,
     scaled,
     set_byte,
-    splat,
     vector,
 )
 
@@ -51,14 +49,10 @@ def _largest(b: Builder, *args: Value) -> None:
     emit.store_first(b, loop(b, rows, [lanes.zeros(kind)], row)[0], y, channels)
 
 
-def _real(b: Builder, bits: Value) -> Value:
-    return splat(b, b.bitcast(b.trunc(bits, I32), F32), 16)
-
-
 def _average(b: Builder, *args: Value) -> None:
     """(x, rows, x_row, columns, x_pixel, y, channels, x_scale, zero_x, count, y_scale, zero_y, base): of a window."""
     x, rows, x_row, columns, x_pixel, y, channels, x_scale, zero_x, count, y_scale, zero_y, base = args
-    factor, nought = _real(b, x_scale), lanes.words_of(b, zero_x)
+    factor, nought = lanes.real_of(b, x_scale), lanes.words_of(b, zero_x)
 
     def row(i: Value, best: Sequence[Value]) -> list[Value]:
         start = offset(b, x, b.mul(i, x_row))
@@ -72,7 +66,7 @@ def _average(b: Builder, *args: Value) -> None:
     (total,) = loop(b, rows, [emit.same(F16, 0.0)], row)
     mean = b.fdiv(total, b.sitofp(lanes.words_of(b, count), F16))
     before = b.sitofp(lanes.words_of(b, b.sub(zero_y, base)), F16)
-    values = lanes.to_int(b, b.fadd(b.fdiv(mean, _real(b, y_scale)), before))
+    values = lanes.to_int(b, b.fadd(b.fdiv(mean, lanes.real_of(b, y_scale)), before))
     emit.store_first(b, lanes.codes16(b, values, lanes.zero16_of(b, base)), y, channels)
 
 
@@ -89,7 +83,7 @@ def _global(b: Builder, *args: Value) -> None:
         return loop(b, columns, best, column)
 
     (total,) = loop(b, rows, [lanes.words_of(b, start)], row)
-    values = lanes.rounded(b, total, _real(b, scale))
+    values = lanes.rounded(b, total, lanes.real_of(b, scale))
     emit.store_first(b, lanes.codes16(b, values, lanes.zero16_of(b, zero_y)), y, channels)
 
 
@@ -121,7 +115,7 @@ def _means(b: Builder, *args: Value) -> None:
     """(sums, start, scale, zero_y, y, channels): 16 sums of int32, plus `start`, to codes."""
     sums, start, scale, zero_y, y, channels = args
     total = b.add(load(b, sums, W16), lanes.words_of(b, start))
-    values = lanes.rounded(b, total, _real(b, scale))
+    values = lanes.rounded(b, total, lanes.real_of(b, scale))
     emit.store_first(b, lanes.codes16(b, values, lanes.zero16_of(b, zero_y)), y, channels)
 
 

@@ -33,13 +33,13 @@ def tile(rows: int, width: int, result: Result = "codes") -> Callable[..., None]
     scale: of float32[16 * width]; columns: how many of the 16 * width to store.
     result: "real" stores float32 accumulator * scale instead of codes, "sums" the int32 accumulators.
     """
-    build = _vnni if FORM.vnni else _in_pairs
-    return emit.kernel(lambda b, *args: build(b, rows, width, result, *args), ARGUMENTS)  # type: ignore[no-any-return]
+    build, units = (_vnni, width) if FORM.vnni else (_in_pairs, 2 * width)
+    return emit.kernel(lambda b, *args: build(b, rows, units, result, *args), ARGUMENTS)  # type: ignore[no-any-return]
 
 
 def narrow_tile(rows: int) -> Callable[..., None]:
     """The same for at most 8 channels, whose weights are stored as of 16; for the forms that multiply pairs."""
-    return emit.kernel(lambda b, *args: _in_pairs(b, rows, 0.5, "codes", *args), ARGUMENTS)  # type: ignore[no-any-return]
+    return emit.kernel(lambda b, *args: _in_pairs(b, rows, 1, "codes", *args), ARGUMENTS)  # type: ignore[no-any-return]
 
 
 def _vnni(b: Builder, rows: int, width: int, result: Result, *args: Value) -> None:
@@ -85,9 +85,10 @@ def _vnni(b: Builder, rows: int, width: int, result: Result, *args: Value) -> No
                 emit.store_first(b, codes, offset(b, targets[m], 16 * v), b.sub(columns, i64(16 * v)))
 
 
-def _in_pairs(b: Builder, rows: int, width: float, result: Result, *args: Value) -> None:
+def _in_pairs(b: Builder, rows: int, halves: int, result: Result, *args: Value) -> None:
+    """halves: of 16 channels, that are computed; weights are stored as of an even number."""
     inputs, outputs, shift, offsets, taps, k4, weights, bias, scale, zero_point, columns = args
-    halves, stored = int(2 * width), 2 * max(int(width), 1)
+    stored = halves + halves % 2
     first = [load(b, offset(b, bias, 32 * v), HALF) for v in range(halves)] * rows
     base = [load(b, offset(b, inputs, 8 * m), I64, 8) for m in range(rows)]
     step = 64 * stored  # bytes of weights for four codes: 2 pairs x 8 lanes x 2 int16

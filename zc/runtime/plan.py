@@ -176,7 +176,7 @@ class Plan:
         for index, part in enumerate(self.stages):
             for at in range(part.first, part.last):
                 self.table[at] = self._row(at, steps[at], start, self.patches[index])
-        size = program.SCRATCH_BYTES + max((room_of(step) for step in steps), default=0) + ALIGNMENT
+        size = program.SCRATCH_BYTES + max((scratch_of(step) for step in steps), default=0) + ALIGNMENT
         self.scratch = [np.zeros(size, np.uint8) for _ in range(self.threads)]
         self.spaces = [aligned(scratch) for scratch in self.scratch]
         self.gates = np.zeros((max(len(steps), 1), 2), np.int64)
@@ -247,7 +247,7 @@ def work_of(step: Step) -> int:
     return work
 
 
-def room_of(step: Step) -> int:
+def scratch_of(step: Step) -> int:
     """Bytes of scratch that a step wants besides."""
     room = step.operands.get("room", 0)
     assert isinstance(room, int)
