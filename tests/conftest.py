@@ -2,7 +2,10 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -52,6 +55,46 @@ def run_pass() -> Callable[..., Model]:
     from zc.testing import run_pass as run
 
     return run
+
+
+@pytest.fixture(scope="session")
+def lines_run() -> Callable[[Callable[[], Any]], int]:
+    """`lines_run(call)`: how many lines of Python a call runs, a turn of a loop one at least.
+
+    What grows with a model is counted and not timed: seconds depend on what else the machine does.
+    """
+
+    def measure(call: Callable[[], Any]) -> int:
+        lines = 0
+
+        def trace(frame: FrameType, event: str, arg: object) -> Any:
+            nonlocal lines
+            lines += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            call()
+        finally:
+            sys.settrace(before)
+        return lines
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def growth(lines_run: Callable[[Callable[[], Any]], int]) -> Callable[..., float]:
+    """`growth(make, run, n)`: how many times more lines `run(make(4 * n))` runs than `run(make(n))`.
+
+    4 is linear, 16 quadratic.
+    """
+
+    def measure(make: Callable[[int], Any], run: Callable[[Any], Any], n: int) -> float:
+        small, big = (lines_run(partial(run, make(size))) for size in (n, 4 * n))
+        return big / small
+
+    return measure
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,7 +1,6 @@
 """Models at scale, and what it means that two messages say the same."""
 
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,23 +30,6 @@ def chain() -> Chain:
         return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
 
     return build
-
-
-@pytest.fixture(scope="session")
-def growth() -> Callable[..., float]:
-    """`growth(make, run, n)`: how many times longer `run(make(4 * n))` takes than `run(make(n))`; the best of five."""
-
-    def measure(make: Callable[[int], Any], run: Callable[[Any], Any], n: int) -> float:
-        times: dict[int, list[float]] = {n: [], 4 * n: []}
-        for _ in range(5):
-            for size, found in times.items():
-                subject = make(size)
-                start = time.process_time()
-                run(subject)
-                found.append(time.process_time() - start)
-        return min(times[4 * n]) / min(times[n])
-
-    return measure
 
 
 @pytest.fixture(scope="session")

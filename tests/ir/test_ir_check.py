@@ -299,5 +299,5 @@ def test_big_weights_cost_nothing(model: Model) -> None:
     assert problems(model) == []
 
 
-def test_the_check_is_linear_and_fast(chain: Callable[..., onnx.ModelProto], growth: Callable[..., float]) -> None:
-    assert growth(lambda n: Model.from_proto(chain(n)), problems, 2500) < 9
+def test_the_check_is_linear(chain: Callable[..., onnx.ModelProto], growth: Callable[..., float]) -> None:
+    assert growth(lambda n: Model.from_proto(chain(n)), problems, 500) < 5

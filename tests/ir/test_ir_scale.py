@@ -1,6 +1,5 @@
-"""Twenty thousand nodes: what is done to every model is linear and takes seconds at most."""
+"""Twenty thousand nodes: what is done to every model is linear."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,20 +25,22 @@ def everything(path: Path) -> Model:
 
 
 @pytest.mark.parametrize("shuffled", [False, True], ids=["sorted", "shuffled"])
-def test_twice_the_nodes_take_twice_the_time(tmp_path: Path, chain: Chain, shuffled: bool) -> None:
-    seconds = {}
-    for n in (10_000, 20_000):
+def test_a_graph_of_20000_nodes_is_read_and_written(tmp_path: Path, chain: Chain, shuffled: bool) -> None:
+    path = tmp_path / "chain.onnx"
+    path.write_bytes(chain(20_000, shuffled=shuffled).SerializeToString())
+    assert [node.name for node in everything(path).graph.nodes] == [f"n{i}" for i in range(20_000)]
+
+
+@pytest.mark.parametrize("shuffled", [False, True], ids=["sorted", "shuffled"])
+def test_what_every_model_goes_through_is_linear(
+    tmp_path: Path, chain: Chain, growth: Callable[..., float], shuffled: bool
+) -> None:
+    def make(n: int) -> Path:
         path = tmp_path / f"{n}.onnx"
         path.write_bytes(chain(n, shuffled=shuffled).SerializeToString())
-        runs = []
-        for _ in range(2):
-            start = time.process_time()
-            model = everything(path)
-            runs.append(time.process_time() - start)
-        seconds[n] = min(runs)
-        assert [node.name for node in model.graph.nodes] == [f"n{i}" for i in range(n)]
-    assert seconds[20_000] < 6
-    assert seconds[20_000] < 3.5 * seconds[10_000]  # four times, if it were quadratic
+        return path
+
+    assert growth(make, everything, 500) < 5
 
 
 def test_many_bodies_in_a_wide_graph_are_linear(growth: Callable[..., float]) -> None:
@@ -58,4 +59,4 @@ def test_many_bodies_in_a_wide_graph_are_linear(growth: Callable[..., float]) ->
         sort_nodes(model.graph)
         problems(model)
 
-    assert growth(make, run, 100) < 9
+    assert growth(make, run, 100) < 5

@@ -1,6 +1,5 @@
 import itertools
 import re
-import time
 from typing import Any
 
 import numpy as np
@@ -40,10 +39,9 @@ def test_the_ratio_says_that_twice_the_work_takes_longer():
 
 
 def test_the_budget_ends_it():
-    started = time.perf_counter()
-    (result,) = bench([chain(4)], feed(), budget=0.2)
-    assert time.perf_counter() - started < 3
-    assert result.repeats >= 5
+    (spent,) = bench([chain(4)], feed(), budget=0)
+    (long,) = bench([chain(4)], feed(), budget=0.5)
+    assert spent.repeats == 5 < long.repeats
 
 
 def test_several_threads_are_timed_by_the_wall():
