@@ -134,6 +134,7 @@ def train_towards(
     from zc.training.gradient import require_gradient
     from zc.training.graph import GraphModule
     from zc.training.settled import settled_values, weights_behind
+    from zc.training.teacher import Teacher
 
     ours = [mine.value for mine, _ in match.heads]
     theirs = [other.value for _, other in match.heads]
@@ -157,7 +158,7 @@ def train_towards(
     if not student.weights:
         raise ZcError(f"{model.name}: no weight is left to train")
     require_gradient(model, compared, student.weights)
-    frozen = GraphModule(teacher, outputs=asked, train=lambda name: False)
+    frozen = Teacher(teacher, asked)
     scores: list[str] = []
     if "auto" in options.loss:
         match, scores = with_scores(match, frozen, first)

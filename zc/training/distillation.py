@@ -16,6 +16,7 @@ from zc.training.channels import channel_axis, left_channels
 from zc.training.graph import GraphModule
 from zc.training.heads import Head, find_heads
 from zc.training.ops.call import Tensor, wide
+from zc.training.teacher import Teacher
 from zc.training.trainer import Batch
 
 Loss = Literal["auto", "soft", "logits", "features", "attention", "jacobian", "labels"]
@@ -99,7 +100,7 @@ class Distillation:
     def __init__(
         self,
         student: GraphModule,
-        teacher: GraphModule,
+        teacher: Teacher,
         match: Match,
         kinds: Sequence[str],
         weights: Sequence[float] = (),
@@ -112,7 +113,7 @@ class Distillation:
 
     def place(self, device: torch.device) -> None:
         """See `Objective.place`."""
-        self.teacher.to(device)
+        self.teacher.place(device, sloped="jacobian" in self.kinds)
 
     def terms(self, batch: Batch, training: bool) -> dict[str, Tensor]:
         """See `Objective.terms`."""
@@ -169,7 +170,7 @@ class Distillation:
         return sum(parts[1:], parts[0]) / len(parts)
 
 
-def with_channels(match: Match, student: GraphModule, teacher: GraphModule, feeds: dict[str, Tensor]) -> Match:
+def with_channels(match: Match, student: GraphModule, teacher: Teacher, feeds: dict[str, Tensor]) -> Match:
     """Find which channels are left in inner values that the student has fewer of; values without any are dropped."""
     if not match.narrowed:
         return match
@@ -184,7 +185,7 @@ CONFIDENT = 0.5
 """Mean probability of the best class from which on numbers without a Softmax are taken for class scores."""
 
 
-def with_scores(match: Match, teacher: GraphModule, feeds: dict[str, Tensor]) -> tuple[Match, list[str]]:
+def with_scores(match: Match, teacher: Teacher, feeds: dict[str, Tensor]) -> tuple[Match, list[str]]:
     """Take vectors for class scores where a Softmax would be confident of them; the outputs of which that is said.
 
     Whether [N, C] holds scores or, say, an embedding does not stand in the graph; the rows say it.

@@ -104,8 +104,8 @@ def fit(
     """
     device = pick_device(recipe)
     module.to(device)
-    objective.place(device)
     with threads(recipe.threads), kept_memory():
+        objective.place(device)
         return _Run(module, objective, parts, recipe, augment, device, checkpoint, penalty).go(track, label)
 
 
