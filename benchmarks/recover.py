@@ -142,7 +142,7 @@ def cases(minutes: float) -> list[Case]:
             "resnet56-2.11x",
             shared_model("resnet56_cifar10"),
             "prune:macs=0.474",
-            f"prune:macs=0.474,distill:minutes={minutes:g}:batch=16:loss=logits+features",
+            f"prune:macs=0.474,distill:minutes={minutes:g}:batch=16:lr=0.006:loss=logits+features",
             CIFAR,
             CIFAR_TEST,
             top1,
