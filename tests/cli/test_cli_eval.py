@@ -89,6 +89,13 @@ def test_a_drop_from_an_infinite_figure_is_refused(zc: Callable[..., Any], model
     assert "no drop from it can be told" in done.err
 
 
+def test_a_difference_from_an_infinite_figure_is_not_shown(zc: Callable[..., Any], models: list[Path], data: Path):
+    done = zc("eval", *models, "--data", data, "--metric", "sqnr")
+    assert done.code == 0
+    assert "inf" in done.out.splitlines()[1]
+    assert "inf" not in "".join(done.out.splitlines()[2:])
+
+
 def test_missing_labels_lead_to_agree(zc: Callable[..., Any], models: list[Path], tmp_path: Path):
     np.savez(tmp_path / "plain.npz", x=np.eye(4, dtype=np.float32))
     done = zc("eval", models[0], "--data", tmp_path / "plain.npz")

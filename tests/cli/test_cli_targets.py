@@ -179,6 +179,11 @@ def test_parity_is_one_table(zc, net: Path, data: Path, tmp_path: Path) -> None:
     assert found[1]["agreement"] > 80
 
 
+def test_parity_shows_no_difference_from_an_infinite_figure(zc, net: Path, data: Path) -> None:
+    done = zc("parity", net, "--data", data, "--targets", "ort-cpu", "-p", PLAIN, "--metric", "sqnr")
+    assert (done.code, "-inf" in done.out) == (0, False), done.err
+
+
 def test_parity_tells_what_cannot_be_made(zc, data: Path, tmp_path: Path) -> None:
     text = '<ir_version: 8, opset_import: ["" : 17]> g (float[N,16,6,6] x) => (float[U] y) { y = Unique (x) }'
     from_text(text).save(tmp_path / "u.onnx")

@@ -1,5 +1,6 @@
 """`zc eval`: measure the accuracy of models on data."""
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import click
@@ -58,7 +59,6 @@ def command(
       zc eval model.onnx int8.onnx --data test.npz --max-drop 0.5%
       zc eval model.onnx --data pairs.npz --metric my_metrics:spearman
     """
-    from math import isfinite
 
     from zc.cli import tables
     from zc.cli.gates import points
@@ -120,7 +120,8 @@ def _print(scores: "tuple[Score, ...]", differences: "tuple[Difference, ...]", o
         headers += ["difference", "+/-"]
         lines[0] += ["", ""]
         for line, difference in zip(lines[1:], differences, strict=True):
-            line += [_signed(difference.value) + _points(first.unit), _error(difference.error)]
+            known = isfinite(difference.value)  # not from an SQNR of a model to itself
+            line += [_signed(difference.value) + _points(first.unit) if known else "", _error(difference.error)]
     table(headers, lines)
     click.echo(
         f"{first.rows} rows of {origin}; +/- is the standard error" + ("; differences are paired" * bool(differences))

@@ -1,5 +1,6 @@
 """`zc parity`: one model at several places of deployment, side by side."""
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import click
@@ -116,7 +117,7 @@ def _row(one: "Place") -> tuple[str, ...]:
         one.pipeline if len(one.pipeline) <= 24 else f"{one.pipeline[:21]}...",
         one.where,
         "" if one.score is None else figure(one.score.value),
-        "" if one.difference is None else f"{one.difference.value:+.2f}",
+        "" if one.difference is None or not isfinite(one.difference.value) else f"{one.difference.value:+.2f}",
         "" if one.agreement is None else f"{one.agreement:.2f}",
         "" if one.sqnr is None else f"{one.sqnr:.1f}",
         "" if one.steps is None else str(one.steps),
