@@ -59,7 +59,6 @@ def command(
       zc eval model.onnx int8.onnx --data test.npz --max-drop 0.5%
       zc eval model.onnx --data pairs.npz --metric my_metrics:spearman
     """
-
     from zc.cli import tables
     from zc.cli.gates import points
     from zc.cli.options import load_data
