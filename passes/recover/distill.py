@@ -52,7 +52,8 @@ class Distill(TrainingPass):
     """Leave weights alone whose part of the net already says what the teacher's says: up to this squared error as a
     share of the variance, such as 0.01. Steps are faster, and less is fitted to few rows. 0: train all."""
     outputs: tuple[str, ...] = ()
-    """Outputs or inner values to train towards, separated by +; by default all outputs."""
+    """Outputs or inner values to train towards, separated by +; by default all outputs. Behind inner values the
+    teacher's own weights are taken, if that lowers the error of the outputs on the rows held back."""
     blocks: int = 1
     """Train one part of the net after the other, so many in all, each towards the teacher's value behind it: for when
     memory is short."""
@@ -82,7 +83,21 @@ class Distill(TrainingPass):
         Raises:
             ZcError: torch or samples are missing, the teacher does not fit, a node cannot be trained through.
         """
-        return distil(self, model, ctx)
+        result = distil(self, model, ctx)
+        if self.outputs:
+            from zc.passes.recover.replace import replace_behind
+            from zc.training.rows import held_back
+
+            held = held_back(self.need_rows(ctx), self.held)
+            replace_behind(model, _teacher(self, ctx), self.outputs, held, ctx, result)
+        return result
+
+
+def _teacher(options: "Distill", ctx: Context) -> Model:
+    teacher = load(options.teacher) if options.teacher else ctx.original
+    if teacher is None:
+        raise ZcError("there is no model before this one to learn from; name one with teacher=FILE")
+    return teacher
 
 
 def check_losses(kinds: tuple[str, ...], weights: tuple[float, ...]) -> None:
@@ -105,9 +120,7 @@ def distil(options: "Distill", model: Model, ctx: Context, *, learn_scales: bool
     from zc.training.distillation import match_models
 
     samples = options.need_rows(ctx)
-    teacher = load(options.teacher) if options.teacher else ctx.original
-    if teacher is None:
-        raise ZcError("there is no model before this one to learn from; name one with teacher=FILE")
+    teacher = _teacher(options, ctx)
     if options.blocks > 1:
         return train_blocks(options, model, teacher, ctx, samples, learn_scales)
     match = match_models(model, teacher, options.outputs, options.features)

@@ -88,11 +88,18 @@ class Parts:
     held: Rows | None
 
 
-def split_rows(samples: Samples, share: float) -> Parts:
-    """The last rows are held back: that share of them, at most `HELD_ROWS`, none if fewer than `FEWEST_HELD`."""
+def held_back(samples: Samples, share: float) -> Samples | None:
+    """The last rows: that share of them, at most `HELD_ROWS`; None if they would be fewer than `FEWEST_HELD`."""
     batch = samples.batch or 1
     held = min(int(samples.rows * share), HELD_ROWS) // batch * batch
     if held < FEWEST_HELD or samples.rows - held < batch:
+        return None
+    return samples.take(samples.rows - held, samples.rows)
+
+
+def split_rows(samples: Samples, share: float) -> Parts:
+    """Those of `held_back`, and the rows before them to train on."""
+    held = held_back(samples, share)
+    if held is None:
         return Parts(open_rows(samples), None)
-    cut = samples.rows - held
-    return Parts(open_rows(samples.take(0, cut)), open_rows(samples.take(cut, samples.rows)))
+    return Parts(open_rows(samples.take(0, samples.rows - held.rows)), open_rows(held))
