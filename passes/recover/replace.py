@@ -71,6 +71,7 @@ def _behind(model: Model, values: Sequence[str]) -> list[Node]:
             return []
         for node in tensor.inputs:
             if id(node) not in found:
+                assert isinstance(node, Node)
                 found[id(node)] = node
                 stack.extend(t for t in needs(node) if t.name not in given)
     return list(found.values())
