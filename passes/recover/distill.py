@@ -83,17 +83,20 @@ class Distill(TrainingPass):
         Raises:
             ZcError: torch or samples are missing, the teacher does not fit, a node cannot be trained through.
         """
-        result = distil(self, model, ctx)
+        teacher = teacher_of(self, ctx)
+        result = distil(self, model, teacher, ctx)
         if self.outputs:
             from zc.passes.recover.replace import replace_behind
             from zc.training.rows import held_back
 
             held = held_back(self.need_rows(ctx), self.held)
-            replace_behind(model, _teacher(self, ctx), self.outputs, held, ctx, result)
+            replace_behind(model, teacher, self.outputs, held, ctx, result)
         return result
 
 
-def _teacher(options: "Distill", ctx: Context) -> Model:
+def teacher_of(options: "Distill", ctx: Context) -> Model:
+    """What a pass learns from. ZcError: something that it needs is missing, there is no teacher."""
+    options.ready(ctx)
     teacher = load(options.teacher) if options.teacher else ctx.original
     if teacher is None:
         raise ZcError("there is no model before this one to learn from; name one with teacher=FILE")
@@ -113,14 +116,12 @@ def check_losses(kinds: tuple[str, ...], weights: tuple[float, ...]) -> None:
         raise ZcError("weights must be above 0; leave a loss out instead")
 
 
-def distil(options: "Distill", model: Model, ctx: Context, *, learn_scales: bool = False) -> PassResult:
+def distil(options: "Distill", model: Model, teacher: Model, ctx: Context, *, learn_scales: bool = False) -> PassResult:
     """Distillation by the options of a pass; see `Distill.run`."""
-    options.ready(ctx)
     from zc.passes.recover.blocks import train_blocks
     from zc.training.distillation import match_models
 
     samples = options.need_rows(ctx)
-    teacher = _teacher(options, ctx)
     if options.blocks > 1:
         return train_blocks(options, model, teacher, ctx, samples, learn_scales)
     match = match_models(model, teacher, options.outputs, options.features)

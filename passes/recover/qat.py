@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 
 from zc.errors import ZcError
 from zc.ir.model import Model
-from zc.passes.recover.distill import Distill, distil
+from zc.passes.recover.distill import Distill, distil, teacher_of
 from zc.pipeline.base import Context, PassResult
 from zc.pipeline.registry import register
 
@@ -42,7 +42,7 @@ class Qat(Distill):
                 "run, it left all layers in float, and its notes say why (quantize:float_if_faster=false asks for "
                 "codes where they gain no time)"
             )
-        result = distil(self, model, ctx, learn_scales=self.scales == "learned")
+        result = distil(self, model, teacher_of(self, ctx), ctx, learn_scales=self.scales == "learned")
         if ctx.target.saturating_pairs and result.changed:
             result.warn(
                 ctx.target.name,

@@ -8,17 +8,16 @@ those rows. (Wang et al., Compressing Models with Few Samples: Mimicking then Re
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from zc.data import Samples
-from zc.execute import Runner
-from zc.ir.edit import needs
+from zc.ir.edit import ancestors, needs
 from zc.ir.graph import Array, Constant, Node, describe
 from zc.ir.model import Model
+from zc.measure.agreement import Reference
 from zc.pipeline.base import Context, PassResult
-
-_BATCH = 32
 
 
 def replace_behind(
@@ -39,10 +38,10 @@ def replace_behind(
     changed = [(own, theirs) for own, theirs in found if not np.array_equal(own.values, theirs)]
     if not changed:
         return
-    wanted, own = _outputs(teacher, held, ctx), [constant.values for constant, _ in changed]
-    before = _error(_outputs(model, held, ctx), wanted)
+    reference, own = Reference(teacher, held, ctx.threads), [constant.values for constant, _ in changed]
+    before = _noise(reference, model)
     _assign(changed)
-    after = _error(_outputs(model, held, ctx), wanted)
+    after = _noise(reference, model)
     taken = after < before
     if taken:
         result.changed = True
@@ -60,21 +59,19 @@ def _assign(pairs: Sequence[tuple[Constant, Array]]) -> None:
         constant.values = values
 
 
+def _noise(reference: Reference, model: Model) -> float:
+    """Squared error over variance of the output that suffers most."""
+    return max((one.noise for one in reference.by_output(model).values()), default=float("inf"))
+
+
 def _behind(model: Model, values: Sequence[str]) -> list[Node]:
     """The nodes that the outputs need where the values are given; none where a value is not on every way there."""
-    given, found = set(values), dict[int, Node]()
-    stack = [t for t in model.graph.outputs if t.name not in given]
-    inputs = {t.name for t in model.graph.inputs}
-    while stack:
-        tensor = stack.pop()
-        if tensor.name in inputs:
-            return []
-        for node in tensor.inputs:
-            if id(node) not in found:
-                assert isinstance(node, Node)
-                found[id(node)] = node
-                stack.extend(t for t in needs(node) if t.name not in given)
-    return list(found.values())
+    nodes = cast(list[Node], model.graph.nodes)
+    given = [t for node in nodes for t in node.outputs if t.name in values]
+    wanted = ancestors(model.graph.outputs, given)
+    behind = [node for node in nodes if id(node) in wanted]
+    inputs = {id(t) for t in model.graph.inputs}
+    return [] if any(id(t) in inputs for node in behind for t in needs(node)) else behind
 
 
 def _counterparts(behind: list[Node], teacher: Model) -> list[tuple[Constant, Array]] | Node:
@@ -100,16 +97,3 @@ def _counterparts(behind: list[Node], teacher: Model) -> list[tuple[Constant, Ar
                 return node
             found[id(own)] = own, given_values
     return list(found.values())
-
-
-def _outputs(model: Model, held: Samples, ctx: Context) -> list[list[Array]]:
-    """The float outputs on all rows, batch by batch."""
-    runner = Runner(model, threads=ctx.threads)
-    return [[v for v in runner.run(feed).values() if v.dtype.kind == "f"] for feed in held.batches(_BATCH)]
-
-
-def _error(got: list[list[Array]], wanted: list[list[Array]]) -> float:
-    """Squared error of all outputs as a share of the square of what is wanted."""
-    pairs = [(g, w) for batch, other in zip(got, wanted, strict=True) for g, w in zip(batch, other, strict=True)]
-    wrong = sum(float(np.square(g.astype(np.float64) - w).sum()) for g, w in pairs)
-    return wrong / max(sum(float(np.square(w.astype(np.float64)).sum()) for _, w in pairs), 1e-30)

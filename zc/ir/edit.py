@@ -1,6 +1,6 @@
 """Edits: fresh names, sorting, replacing and removing. All linear, all by identity."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import cast
 
@@ -73,6 +73,19 @@ def needs(node: gs.Node) -> Iterator[Tensor]:
     yield from node.inputs
     if node.attrs:
         yield from outer_values(node)
+
+
+def ancestors(values: Iterable[Tensor], given: Iterable[Tensor]) -> set[int]:
+    """The nodes that values depend on where some are given, by id."""
+    known = {id(t) for t in given}
+    found: set[int] = set()
+    stack = [node for t in values if id(t) not in known for node in t.inputs]
+    while stack:
+        node = stack.pop()
+        if id(node) not in found:
+            found.add(id(node))
+            stack.extend(p for t in needs(node) if id(t) not in known for p in t.inputs)
+    return found
 
 
 def sort_nodes(graph: gs.Graph) -> bool:

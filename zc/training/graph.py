@@ -1,6 +1,6 @@
 """An ONNX graph as a torch module: the same numbers, with gradients."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from zc.errors import ZcError
-from zc.ir.edit import needs
+from zc.ir.edit import ancestors
 from zc.ir.elements import dtype_of
 from zc.ir.graph import Array, Constant, Graph, Node, Tensor, describe
 from zc.ir.model import Model
@@ -97,7 +97,7 @@ class GraphModule(torch.nn.Module):
         self._own = torch.nn.ParameterList()
         self._opset = model.opset
         self._moving = _running_statistics(model)
-        self._block = self._compile(model.graph, _ancestors(wanted, given.values()), wanted)
+        self._block = self._compile(model.graph, ancestors(wanted, given.values()), wanted)
         used = [role for role in roles if id(role.read) in self._slots]
         scales = learned_scales(model) if learn_scales else []
         moved = {id(s.parameter) for s in scales if s.own and (train is None or train(s.name))}
@@ -322,19 +322,6 @@ def _values(model: Model) -> dict[str, Tensor]:
     found = {t.name: t for t in model.graph.inputs}
     found.update((t.name, t) for node in model.graph.nodes for t in node.outputs if t.name)
     found.update((t.name, t) for t in model.graph.outputs)
-    return found
-
-
-def _ancestors(values: Iterable[Tensor], given: Iterable[Tensor]) -> set[int]:
-    """The nodes that values depend on where some are given, by id."""
-    known = {id(t) for t in given}
-    found: set[int] = set()
-    stack = [node for t in values if id(t) not in known for node in t.inputs]
-    while stack:
-        node = stack.pop()
-        if id(node) not in found:
-            found.add(id(node))
-            stack.extend(p for t in needs(node) if id(t) not in known for p in t.inputs)
     return found
 
 
