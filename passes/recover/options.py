@@ -29,17 +29,19 @@ class TrainingPass(Pass):
     epochs: float | None = None
     """Budget as how often each row is seen."""
     minutes: float | None = None
-    """Budget as time; a few steps are timed first, and the number of steps that fit is what the file records."""
+    """Budget as time, looks at the held-back rows included; a few steps are timed first, and the number of steps that
+    fit is what the file records."""
     share: float = 1.0
     """Part of the budget to use (what a schedule of several rounds gives to each)."""
     batch: int = 64
     """Rows in a step, unless the model fixes it."""
     lr: float | None = None
-    """Learning rate at its highest: with adamw in units of the size of each filter. By default 0.003 (qat 0.001; with
-    sgd ten times that), and if a quarter of the steps made nothing better, the run begins again at a third of it; the
-    file records which."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """adamw, or sgd with momentum 0.9."""
+    """Learning rate at its highest: with muon and adamw in units of the size of each filter. By default 0.003 (qat
+    0.001; with sgd ten times that), and if a quarter of the steps made nothing better, the run begins again at a third
+    of it; the file records which."""
+    optimizer: Literal["muon", "adamw", "sgd"] = "muon"
+    """muon: matrices of up to 256 rows or columns step along all their directions alike, the rest as with adamw. sgd
+    has a momentum of 0.9."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls."""
     warmup: float = 0.05

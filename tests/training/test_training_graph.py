@@ -54,6 +54,47 @@ def test_weights_keep_their_names_and_go_back_into_the_same_graph() -> None:
     np.testing.assert_allclose(got, Runner(model).run(feeds)["y"], rtol=1e-5)
 
 
+def ones(count: int) -> str:
+    return ",".join(["1"] * count)
+
+
+def layers(group: int) -> Model:
+    """Weights of every kind; the first convolution in groups."""
+    return from_text(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,4,6,6] x, int64[N] i) => (float[N,4,4,4] y, float[N,5] z, float[N,1,3] s)
+        <float[4,{4 // group},3,3] first = {{{ones(144 // group)}}}, int8[8,4,1,1] codes = {{{ones(32)}}},
+         float scale = {{0.1}}, float[4,8,1,1] last = {{{ones(32)}}}, float[5,3] table = {{{ones(15)}}},
+         float[3,5] w = {{{ones(15)}}}, float[5] b = {{{ones(5)}}}, float[1,3,3] given = {{{ones(9)}}},
+         float[1,3,3] hidden = {{{ones(9)}}}> {{
+            p = Conv <group = {group}> (x, first)
+            d = DequantizeLinear (codes, scale)
+            q = Conv (p, d)
+            y = Conv (q, last)
+            e = Gather (table, i)
+            z = Gemm (e, w, b)
+            a = Constant <value = int64[1] {{0}}> ()
+            t = Unsqueeze (e, a)
+            r, s = RNN <hidden_size = 3> (t, given, hidden)
+        }}""")
+
+
+def test_what_layers_multiply_with_is_known_as_matrices() -> None:
+    module = GraphModule(layers(group=1))
+    assert {name: module.matrices().get(w.parameter) for name, w in module.weights.items()} == {
+        "first": (1, 4, 36),
+        "codes": (1, 8, 4),
+        "last": (1, 4, 8),
+        "table": None,
+        "w": (1, 3, 5),
+        "b": None,
+        "given": (1, 3, 3),
+        "hidden": (1, 3, 3),
+    }
+    grouped = GraphModule(layers(group=2))
+    assert grouped.weights["first"].parameter not in grouped.matrices()
+
+
 def test_arrays_that_copies_share_stay_as_they_are() -> None:
     model = from_text(NET)
     module, values = GraphModule(model), next(c for c in model.constants() if c.name == "w").values

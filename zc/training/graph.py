@@ -15,7 +15,7 @@ from zc.ir.model import Model
 from zc.training.ops import OPS
 from zc.training.ops.call import Call, Mode, NotTrained
 from zc.training.ops.elementwise import as_tensor
-from zc.training.roles import Left, Role, find_roles
+from zc.training.roles import Left, Matrices, Role, find_roles
 from zc.training.scales import learned_scales
 from zc.training.units import units
 from zc.training.weights import CodedWeight, FloatWeight, ScaleWeight, Weight
@@ -148,6 +148,10 @@ class GraphModule(torch.nn.Module):
         if any(isinstance(w, ScaleWeight) for w in self.weights.values() if w.parameter is parameter):
             return torch.ones((), device=parameter.device)
         return units(parameter)
+
+    def matrices(self) -> dict[torch.nn.Parameter, Matrices]:
+        """The parameters that layers multiply with, as matrices; see `Role.matrices`."""
+        return {w.parameter: w.matrices for w in self.weights.values() if w.matrices is not None}
 
     def moving(self) -> list[torch.Tensor]:
         """The statistics of BatchNormalization nodes, as they stand."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Optimizer = Literal["adamw", "sgd"]
+Optimizer = Literal["muon", "adamw", "sgd"]
 Schedule = Literal["cosine", "linear", "constant"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -28,12 +28,12 @@ class Recipe:
     share: float = 1.0
     """Part of the budget to use."""
     batch: int = 64
-    optimizer: Optimizer = "adamw"
+    optimizer: Optimizer = "muon"
     lr: float | None = None
-    """At its highest; with adamw in units of the size of each weight (`zc.training.units`). None: `first`, and lower
-    ones where that harms."""
+    """At its highest; with muon and adamw in units of the size of each weight (`zc.training.units`). None: `first`, and
+    lower ones where that harms."""
     first: float = 0.003
-    """The learning rate to begin with where none is given, with adamw; ten times that with sgd."""
+    """The learning rate to begin with where none is given; ten times that with sgd."""
     schedule: Schedule = "cosine"
     warmup: float = 0.05
     """Share of the steps in which the learning rate rises."""

@@ -1,15 +1,18 @@
 """Which initializers of a model are weights that training may change."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
 
-from zc.ir.graph import Constant, Node, Tensor, describe
+from zc.ir.graph import Constant, Node, Tensor, attribute, describe
 from zc.ir.model import Model
 
 Kind = Literal["weight", "codes"]
+Matrices = tuple[int, int, int]
+"""How many matrices a weight is, and their rows and columns."""
 
 _WEIGHTS: dict[str, frozenset[int]] = {
     "Conv": frozenset({1, 2}),
@@ -35,6 +38,8 @@ _WEIGHTS: dict[str, frozenset[int]] = {
 """By operator, the inputs that hold weights where they are constant."""
 _LIGHT = frozenset({"Add", "Sub", "Mul", "Div"})
 _DECAYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN"})
+_FILTERS = frozenset({"Conv", "ConvTranspose"})
+_PRODUCTS = frozenset({"Gemm", "MatMul", "LSTM", "GRU", "RNN"})
 _MOVES = frozenset({"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Cast", "Flatten"})
 _LARGEST = 1e3
 """Vectors with larger numbers are masks, not weights."""
@@ -53,6 +58,9 @@ class Role:
     """The DequantizeLinear that reads codes; of weights the first layer."""
     read: Tensor
     """Where training puts its numbers into the graph: the initializer, or a Cast of codes behind it."""
+    matrices: Matrices | None = None
+    """As what a layer multiplies with it: filters as one matrix, each a row. None for biases, scales of norms, tables
+    that rows are gathered from, and filters of groups, which are many small matrices."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,14 @@ def find_roles(model: Model) -> tuple[list[Role], list[Left]]:
         if any(node.op == "DequantizeLinear" and at == 0 for node, at in uses):
             why = _why_not_codes(constant, uses)
             decays = any(_layer_behind(node) for node, _ in uses)
-            role = Role(constant, "codes", decays and len(constant.shape) > 1, uses[0][0], uses[0][0].inputs[0])
+            matrices = _matrices(constant, [use for node, _ in uses for out in node.outputs for use in _uses(out)])
+            role = Role(
+                constant, "codes", decays and len(constant.shape) > 1, uses[0][0], uses[0][0].inputs[0], matrices
+            )
         elif _floating(constant) and any(at in _WEIGHTS.get(node.op, ()) for node, at in uses):
             why = _why_not_weight(constant, uses)
             decays = any(node.op in _DECAYING and at < 3 for node, at in uses) and len(constant.shape) > 1
-            role = Role(constant, "weight", decays, uses[0][0], constant)
+            role = Role(constant, "weight", decays, uses[0][0], constant, _matrices(constant, uses))
         else:
             continue
         if id(constant) in inputs:
@@ -102,6 +113,18 @@ def _uses(tensor: Tensor) -> Iterator[tuple[Node, int]]:
                 yield from (use for out in consumer.outputs for use in _uses(out))
             else:
                 yield cast(Node, consumer), at
+
+
+def _matrices(constant: Constant, uses: list[tuple[Node, int]]) -> Matrices | None:
+    """See `Role.matrices`."""
+    shape = tuple(constant.shape)
+    if len(shape) < 2 or not uses:
+        return None
+    if all(node.op in _FILTERS and at == 1 and attribute(node, "group", 1) == 1 for node, at in uses):
+        return 1, shape[0], math.prod(shape[1:])
+    if all(node.op in _PRODUCTS and at < 3 for node, at in uses):
+        return math.prod(shape[:-2]), shape[-2], shape[-1]
+    return None
 
 
 def _floating(constant: Constant) -> bool:

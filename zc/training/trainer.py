@@ -16,10 +16,10 @@ from zc.training.checkpoint import Checkpoint
 from zc.training.devices import autocast, gains_by_bfloat16, kept_memory, pick_device, threads, to_device
 from zc.training.graph import GraphModule
 from zc.training.ops.call import Tensor
+from zc.training.optimizers import UnitAdam, UnitMuon
 from zc.training.recipe import Recipe
 from zc.training.rows import Parts, Rows
 from zc.training.sparsity import GroupPenalty
-from zc.training.units import UnitAdam
 
 EVALUATIONS = 20
 """How often the held-back rows are looked at in a run; checkpoints are written then."""
@@ -294,11 +294,13 @@ class _Run:
         if self.objective.balanced:
             with autocast(self.narrow, self.device):
                 self._total(self.objective.terms(self._batch(0), True))
+        begin = time.perf_counter()
         if self.parts.held is not None:
             self.outcome.first = self.outcome.best = self.outcome.last = self._judge(self.parts.held)
+        look = time.perf_counter() - begin
         self.best = self._now()
         self.outcome.rate = self.recipe.first_rate
-        self.outcome.total = self.recipe.total(self.per_epoch) or self._timed_total()
+        self.outcome.total = self.recipe.total(self.per_epoch) or self._timed_total(look)
 
     def _bears_bfloat16(self) -> bool:
         """Does its rounding leave the loss what it is? Where outputs vary little about a large mean, it does not."""
@@ -317,8 +319,11 @@ class _Run:
         """The weights and the statistics as they stand."""
         return [w.clone() for w in (*self._weights(), *self.module.moving())]
 
-    def _timed_total(self) -> int:
-        """How many steps the minutes are good for: a few are timed, and taken back."""
+    def _timed_total(self, look: float) -> int:
+        """How many steps the minutes are good for: a few are timed, and taken back.
+
+        look: seconds of a look at the held-back rows, which the minutes must be good for too.
+        """
         assert self.recipe.minutes is not None
         saved, average, times = self._now(), [w.clone() for w in self.average], []
         for _ in range(_TIMED_STEPS):
@@ -327,7 +332,8 @@ class _Run:
             times.append(time.perf_counter() - begin)
         self._put(saved)
         self.average, self.optimizer = average, self._optimizer()
-        return max(int(60 * self.recipe.minutes * self.recipe.share / float(np.median(times[1:]))), 1)
+        seconds = 60 * self.recipe.minutes * self.recipe.share - EVALUATIONS * look
+        return max(int(seconds / float(np.median(times[1:]))), 1)
 
     def _state(self) -> dict[str, Any]:
         outcome = dict(vars(self.outcome))
@@ -373,4 +379,7 @@ class _Run:
             raise ZcError(f"{self.module.name}: no weight is left to train")
         if recipe.optimizer == "sgd":
             return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
-        return UnitAdam(groups, {p: self.module.unit_of(p) for p in (*decaying, *others)})
+        sizes = {p: self.module.unit_of(p) for p in (*decaying, *others)}
+        if recipe.optimizer == "adamw":
+            return UnitAdam(groups, sizes)
+        return UnitMuon(groups, sizes, self.module.matrices())

@@ -1,8 +1,4 @@
-"""Sizes of weights, and an Adam that steps in units of them."""
-
-import math
-from collections.abc import Iterable
-from typing import Any
+"""Sizes of weights: the units in which steps are measured."""
 
 import torch
 
@@ -10,7 +6,6 @@ from zc.training.ops.call import Tensor
 
 LEAST_SIZE = 0.02
 """What weights count as that are all zero, such as new biases."""
-_TINY = 1e-12
 _LEAST_PART = 0.01
 """What a filter near zero counts as, in units of its tensor's size."""
 
@@ -36,34 +31,3 @@ def units(weight: Tensor) -> Tensor:
     rows, columns = table.mean(1, keepdim=True).clamp(min=least), table.mean(0, keepdim=True).clamp(min=least)
     size = (rows * columns / whole).sqrt()
     return size.reshape(*size.shape, *(1 for _ in rest)).to(weight.dtype)
-
-
-class UnitAdam(torch.optim.Optimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019) whose steps are in units of each weight's size."""
-
-    def __init__(
-        self, groups: Iterable[dict[str, Any]], sizes: dict[Tensor, Tensor], betas: tuple[float, float] = (0.9, 0.999)
-    ) -> None:
-        """groups: of `params`, with a `weight_decay`; the rate is set in each as `lr`. sizes: units of each weight."""
-        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
-        self.sizes, self.betas = sizes, betas
-
-    def step(self, closure: Any = None) -> None:
-        """One step along the gradients."""
-        with torch.no_grad():
-            for group in self.param_groups:
-                for weight in group["params"]:
-                    if weight.grad is not None:
-                        self._move(weight, group["lr"], group["weight_decay"])
-
-    def _move(self, weight: Tensor, rate: float, decay: float) -> None:
-        (first, second), state = self.betas, self.state[weight]
-        if not state:
-            state.update(step=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
-        state["step"] += 1
-        state["mean"].lerp_(weight.grad, 1 - first)
-        state["square"].mul_(second).addcmul_(weight.grad, weight.grad, value=1 - second)
-        noise = state["square"].sqrt().div_(math.sqrt(1 - second ** state["step"])).add_(_TINY)
-        if decay:
-            weight.mul_(1 - rate * decay)
-        weight.add_((state["mean"] / noise).mul_(self.sizes[weight]), alpha=-rate / (1 - first ** state["step"]))

@@ -10,7 +10,7 @@ from zc.ir.graph import Array, Constant
 from zc.training.ops.call import Tensor
 from zc.training.ops.codes import fitted, reach_of, shift_of, to_codes
 from zc.training.ops.elementwise import as_tensor
-from zc.training.roles import Role
+from zc.training.roles import Matrices, Role
 
 Read = Callable[[], Tensor]
 
@@ -21,6 +21,8 @@ class Weight(ABC):
     name: str
     decays: bool
     parameter: torch.nn.Parameter
+    matrices: Matrices | None = None
+    """See `Role.matrices`."""
 
     @abstractmethod
     def value(self) -> Tensor:
@@ -35,7 +37,7 @@ class FloatWeight(Weight):
     """A weight in floating point; half-precision ones are trained in float32."""
 
     def __init__(self, role: Role) -> None:
-        self.name, self.decays = role.constant.name, role.decays
+        self.name, self.decays, self.matrices = role.constant.name, role.decays, role.matrices
         stored = as_tensor(role.constant.values)
         self._type = np.dtype(role.constant.dtype)
         self._narrow = stored.dtype if stored.element_size() < 4 else None
@@ -57,7 +59,7 @@ class CodedWeight(Weight):
     """
 
     def __init__(self, role: Role, scale: Read, zero: Read | None) -> None:
-        self.name, self.decays = role.constant.name, role.decays
+        self.name, self.decays, self.matrices = role.constant.name, role.decays, role.matrices
         self._type = np.dtype(role.constant.dtype)
         self._axis = int(role.reader.attrs.get("axis", 1))
         self._block = int(role.reader.attrs.get("block_size", 0))

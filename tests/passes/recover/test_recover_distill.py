@@ -1,5 +1,6 @@
 """What distillation wins back, keeps, and refuses."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def test_minutes_are_recorded_as_steps(net: Net, samples: Rows, train: Train) ->
     again = net(1)
     train(f"distill:steps={result.chose.options()['steps']}", again, samples(again), net(0))
     assert weights(again) == weights(student)
+
+
+def test_minutes_are_good_for_the_looks_too(
+    net: Net, samples: Rows, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr("zc.training.trainer.time.perf_counter", lambda: float(next(ticks)))
+    student = net(1)
+    result = train("distill:minutes=1", student, samples(student), net(0))
+    assert result.stats["steps"] == 60 - 20  # a step and a look take a second each; there are 20 looks
 
 
 def test_skip_and_only_leave_weights_alone(net: Net, samples: Rows, train: Train) -> None:
