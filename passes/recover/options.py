@@ -40,7 +40,7 @@ class TrainingPass(Pass):
     0.001; with sgd ten times that), and if a quarter of the steps made nothing better, the run begins again at a third
     of it; the file records which."""
     optimizer: Literal["muon", "adamw", "sgd"] = "muon"
-    """muon: matrices of up to 256 rows or columns step along all their directions alike, the rest as with adamw. sgd
+    """muon: matrices of 8 to 256 rows or columns step along all their directions alike, the rest as with adamw. sgd
     has a momentum of 0.9."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls."""

@@ -10,9 +10,9 @@ from zc.training.ops.call import Tensor
 from zc.training.roles import Matrices
 
 _TINY = 1e-12
-_FEWEST, _MOST = 4, 256
-"""Least and largest number of the rows or columns, whichever are fewer, of a matrix that is stepped as a whole. Larger
-ones cost more to make orthogonal than most layers cost to train."""
+_FEWEST, _MOST = 8, 256
+"""Least and largest number of the rows or columns, whichever are fewer, of a matrix that is stepped as a whole. Smaller
+ones have no weak directions to bring up; larger ones cost more to make orthogonal than most layers cost to train."""
 _MOMENTUM = 0.95
 _ITERATIONS = 5
 _QUINTIC = (3.4445, -4.7750, 2.0315)
