@@ -92,12 +92,12 @@ def test_filters_are_one_matrix_and_each_matrix_of_a_stack_its_own() -> None:
     torch.testing.assert_close(stepped(torch.ones(9, 2, 3, 3), filters, 1, 9, 18).flatten(1), flat)
 
 
-@pytest.mark.parametrize("rows", [7, 300])
-def test_small_and_large_matrices_and_what_is_none_step_as_with_adam(rows: int) -> None:
-    slope = random(rows, 300)
-    as_matrix = stepped(torch.ones(rows, 300), slope, 1, rows, 300)
-    torch.testing.assert_close(as_matrix, stepped(torch.ones(rows, 300), slope))
-    torch.testing.assert_close(as_matrix.abs(), torch.full((rows, 300), 0.01), rtol=1e-3, atol=0)
+@pytest.mark.parametrize("shape", [(7, 300), (300, 300), (8, 2**17 + 1)])
+def test_small_and_large_matrices_step_as_with_adam(shape: tuple[int, int]) -> None:
+    slope = random(*shape)
+    as_matrix = stepped(torch.ones(shape), slope, 1, *shape)
+    torch.testing.assert_close(as_matrix, stepped(torch.ones(shape), slope))
+    torch.testing.assert_close(as_matrix.abs(), torch.full(shape, 0.01), rtol=1e-3, atol=0)
 
 
 def test_matrices_decay_too() -> None:

@@ -13,6 +13,8 @@ _TINY = 1e-12
 _FEWEST, _MOST = 8, 256
 """Least and largest number of the rows or columns, whichever are fewer, of a matrix that is stepped as a whole. Smaller
 ones have no weak directions to bring up; larger ones cost more to make orthogonal than most layers cost to train."""
+_LARGEST = 2**20
+"""Numbers in such a matrix at most, for the same reason."""
 _MOMENTUM = 0.95
 _ITERATIONS = 5
 _QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -66,7 +68,7 @@ class UnitMuon(UnitAdam):
     ) -> None:
         """See `UnitAdam`. matrices: which weights are matrices, and of what size; too small or large ones are left."""
         super().__init__(groups, sizes)
-        self.matrices = {w: shape for w, shape in matrices.items() if _FEWEST <= min(shape[1:]) <= _MOST}
+        self.matrices = {w: shape for w, shape in matrices.items() if _as_a_whole(shape)}
 
     def _move(self, weight: Tensor, rate: float, decay: float) -> None:
         shape = self.matrices.get(weight)
@@ -83,6 +85,10 @@ class UnitMuon(UnitAdam):
         if decay:
             weight.mul_(1 - rate * decay)
         weight.add_(step.reshape(weight.shape).mul_(size), alpha=-rate)
+
+
+def _as_a_whole(shape: Matrices) -> bool:
+    return _FEWEST <= min(shape[1:]) <= _MOST and shape[1] * shape[2] <= _LARGEST
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
