@@ -37,7 +37,7 @@ class TrainingPass(Pass):
     """Rows in a step, unless the model fixes it."""
     lr: float | None = None
     """Learning rate at its highest: with muon and adamw in units of the size of each filter. By default 0.003 (qat
-    0.001; with sgd ten times that), and if a quarter of the steps made nothing better, the run begins again at a third
+    0.0003; with sgd ten times that), and if a quarter of the steps made nothing better, the run begins again at a third
     of it; the file records which."""
     optimizer: Literal["muon", "adamw", "sgd"] = "muon"
     """muon: matrices of 8 to 256 rows or columns step along all their directions alike, the rest as with adamw. sgd

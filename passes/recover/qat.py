@@ -25,7 +25,7 @@ class Qat(Distill):
     """
 
     name: ClassVar[str] = "qat"
-    first_rate: ClassVar[float] = 0.001
+    first_rate: ClassVar[float] = 0.0003
 
     scales: Literal["learned", "frozen"] = "learned"
     """Are the scales trained too?"""
