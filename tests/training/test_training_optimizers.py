@@ -30,14 +30,14 @@ def stepped(weight: "torch.Tensor", slope: "torch.Tensor", *shape: int, decay: f
 
 
 def test_a_first_step_of_adam_is_the_rate_times_the_unit() -> None:
-    weight = torch.nn.Parameter(random(3, 1, 3, 3) * torch.tensor([0.1, 1, 5]).reshape(-1, 1, 1, 1))
-    start, sizes = weight.detach().clone(), units(weight)
-    optimizer = UnitAdam([{"params": [weight], "weight_decay": 0.0}], {weight: sizes})
+    weight = torch.nn.Parameter(torch.ones(3, 1, 3, 3) * torch.tensor([0.1, 1, 5]).reshape(-1, 1, 1, 1))
+    start = weight.detach().clone()
+    optimizer = UnitAdam([{"params": [weight], "weight_decay": 0.0}], {weight: units(weight)})
     optimizer.param_groups[0]["lr"] = 0.01
     (weight * 123).sum().backward()
     optimizer.step()
     moved = (start - weight.detach()).flatten(1).mean(1)
-    torch.testing.assert_close(moved, 0.01 * sizes.flatten(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(moved, torch.tensor([0.001, 0.01, 0.05]), rtol=1e-3, atol=0)
 
 
 def test_without_units_it_is_adam_with_decoupled_decay() -> None:

@@ -36,10 +36,13 @@ class UnitAdam(torch.optim.Optimizer):
         with torch.no_grad():
             for group in self.param_groups:
                 for weight in group["params"]:
-                    if weight.grad is not None:
-                        self._move(weight, group["lr"], group["weight_decay"])
+                    if weight.grad is None:
+                        continue
+                    if group["weight_decay"]:
+                        weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    self._move(weight, group["lr"])
 
-    def _move(self, weight: Tensor, rate: float, decay: float) -> None:
+    def _move(self, weight: Tensor, rate: float) -> None:
         (first, second), state = self.betas, self.state[weight]
         if not state:
             state.update(step=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
@@ -47,8 +50,6 @@ class UnitAdam(torch.optim.Optimizer):
         state["mean"].lerp_(weight.grad, 1 - first)
         state["square"].mul_(second).addcmul_(weight.grad, weight.grad, value=1 - second)
         noise = state["square"].sqrt().div_(math.sqrt(1 - second ** state["step"])).add_(_TINY)
-        if decay:
-            weight.mul_(1 - rate * decay)
         weight.add_((state["mean"] / noise).mul_(self.sizes[weight]), alpha=-rate / (1 - first ** state["step"]))
 
 
@@ -70,10 +71,10 @@ class UnitMuon(UnitAdam):
         super().__init__(groups, sizes)
         self.matrices = {w: shape for w, shape in matrices.items() if _as_a_whole(shape)}
 
-    def _move(self, weight: Tensor, rate: float, decay: float) -> None:
+    def _move(self, weight: Tensor, rate: float) -> None:
         shape = self.matrices.get(weight)
         if shape is None:
-            super()._move(weight, rate, decay)
+            super()._move(weight, rate)
             return
         state, size = self.state[weight], self.sizes[weight]
         if not state:
@@ -82,8 +83,6 @@ class UnitMuon(UnitAdam):
         state["mean"].lerp_(slope, 1 - _MOMENTUM)
         ahead = slope.lerp_(state["mean"], _MOMENTUM)
         step = orthogonal(ahead.reshape(shape)).mul_(math.sqrt(max(shape[1:])))
-        if decay:
-            weight.mul_(1 - rate * decay)
         weight.add_(step.reshape(weight.shape).mul_(size), alpha=-rate)
 
 

@@ -37,9 +37,9 @@ _WEIGHTS: dict[str, frozenset[int]] = {
 }
 """By operator, the inputs that hold weights where they are constant."""
 _LIGHT = frozenset({"Add", "Sub", "Mul", "Div"})
-_DECAYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN"})
 _FILTERS = frozenset({"Conv", "ConvTranspose"})
 _PRODUCTS = frozenset({"Gemm", "MatMul", "LSTM", "GRU", "RNN"})
+_DECAYING = _FILTERS | _PRODUCTS | {"Einsum"}
 _MOVES = frozenset({"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Cast", "Flatten"})
 _LARGEST = 1e3
 """Vectors with larger numbers are masks, not weights."""
@@ -77,27 +77,24 @@ def find_roles(model: Model) -> tuple[list[Role], list[Left]]:
     found: list[Role] = []
     left: list[Left] = []
     for constant in model.constants():
-        kind = np.dtype(constant.dtype)
         uses = list(_uses(constant))
-        if not uses or kind.kind in "OUSb":
+        if not uses or np.dtype(constant.dtype).kind in "OUSb":
             continue
+        kind: Kind
+        read: Tensor
         if any(node.op == "DequantizeLinear" and at == 0 for node, at in uses):
-            why = _why_not_codes(constant, uses)
-            decays = any(_layer_behind(node) for node, _ in uses)
-            matrices = _matrices(constant, [use for node, _ in uses for out in node.outputs for use in _uses(out)])
-            role = Role(
-                constant, "codes", decays and len(constant.shape) > 1, uses[0][0], uses[0][0].inputs[0], matrices
-            )
+            why, kind, read = _why_not_codes(constant, uses), "codes", uses[0][0].inputs[0]
+            layers = [use for node, _ in uses for out in node.outputs for use in _uses(out)]
         elif _floating(constant) and any(at in _WEIGHTS.get(node.op, ()) for node, at in uses):
-            why = _why_not_weight(constant, uses)
-            decays = any(node.op in _DECAYING and at < 3 for node, at in uses) and len(constant.shape) > 1
-            role = Role(constant, "weight", decays, uses[0][0], constant, _matrices(constant, uses))
+            why, kind, read = _why_not_weight(constant, uses), "weight", constant
+            layers = uses
         else:
             continue
         if id(constant) in inputs:
             why = "it is a graph input, so its values can change at run time"
         if why is None:
-            found.append(role)
+            decays = len(constant.shape) > 1 and any(node.op in _DECAYING and at < 3 for node, at in layers)
+            found.append(Role(constant, kind, decays, uses[0][0], read, _matrices(constant, layers)))
         elif why:
             left.append(Left(constant.name, why))
     return found, left
@@ -163,7 +160,3 @@ def _why_not_codes(constant: Constant, uses: list[tuple[Node, int]]) -> str | No
     if not all(isinstance(t, Constant) for node, _ in uses for t in node.inputs[1:]):
         return "its scale is computed at run time"
     return None
-
-
-def _layer_behind(node: Node) -> bool:
-    return any(reader.op in _DECAYING and at < 3 for out in node.outputs for reader, at in _uses(out))
