@@ -95,6 +95,20 @@ def test_what_layers_multiply_with_is_known_as_matrices() -> None:
     assert grouped.weights["first"].parameter not in grouped.matrices()
 
 
+def test_what_a_layer_adds_is_no_matrix_and_does_not_decay() -> None:
+    module = GraphModule(
+        from_text("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[2,3] x) => (float[2,2] y) <float[3,2] w = {1,2,3,4,5,6}, float[2,2] b = {1,2,3,4}> {
+            y = Gemm (x, w, b)
+        }""")
+    )
+    w, b = (module.weights[name].parameter for name in "wb")
+    assert list(module.matrices()) == [w]
+    assert [*module.trained(True)] == [w]
+    assert [*module.trained(False)] == [b]
+
+
 def test_arrays_that_copies_share_stay_as_they_are() -> None:
     model = from_text(NET)
     module, values = GraphModule(model), next(c for c in model.constants() if c.name == "w").values

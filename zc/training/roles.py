@@ -37,9 +37,18 @@ _WEIGHTS: dict[str, frozenset[int]] = {
 }
 """By operator, the inputs that hold weights where they are constant."""
 _LIGHT = frozenset({"Add", "Sub", "Mul", "Div"})
+_FACTORS: dict[str, frozenset[int]] = {
+    "Conv": frozenset({1}),
+    "ConvTranspose": frozenset({1}),
+    "Gemm": frozenset({0, 1}),
+    "MatMul": frozenset({0, 1}),
+    "Einsum": frozenset(range(8)),
+    "LSTM": frozenset({1, 2}),
+    "GRU": frozenset({1, 2}),
+    "RNN": frozenset({1, 2}),
+}
+"""By operator, the inputs that it multiplies with, unlike its biases."""
 _FILTERS = frozenset({"Conv", "ConvTranspose"})
-_PRODUCTS = frozenset({"Gemm", "MatMul", "LSTM", "GRU", "RNN"})
-_DECAYING = _FILTERS | _PRODUCTS | {"Einsum"}
 _MOVES = frozenset({"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Cast", "Flatten"})
 _LARGEST = 1e3
 """Vectors with larger numbers are masks, not weights."""
@@ -93,7 +102,7 @@ def find_roles(model: Model) -> tuple[list[Role], list[Left]]:
         if id(constant) in inputs:
             why = "it is a graph input, so its values can change at run time"
         if why is None:
-            decays = len(constant.shape) > 1 and any(node.op in _DECAYING and at < 3 for node, at in layers)
+            decays = len(constant.shape) > 1 and any(at in _FACTORS.get(node.op, ()) for node, at in layers)
             found.append(Role(constant, kind, decays, uses[0][0], read, _matrices(constant, layers)))
         elif why:
             left.append(Left(constant.name, why))
@@ -117,9 +126,11 @@ def _matrices(constant: Constant, uses: list[tuple[Node, int]]) -> Matrices | No
     shape = tuple(constant.shape)
     if len(shape) < 2 or not uses:
         return None
-    if all(node.op in _FILTERS and at == 1 and attribute(node, "group", 1) == 1 for node, at in uses):
+    if any(node.op == "Einsum" or at not in _FACTORS.get(node.op, ()) for node, at in uses):
+        return None
+    if all(node.op in _FILTERS and attribute(node, "group", 1) == 1 for node, _ in uses):
         return 1, shape[0], math.prod(shape[1:])
-    if all(node.op in _PRODUCTS and at < 3 for node, at in uses):
+    if not any(node.op in _FILTERS for node, _ in uses):
         return math.prod(shape[:-2]), shape[-2], shape[-1]
     return None
 
