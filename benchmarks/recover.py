@@ -154,8 +154,8 @@ def cases(minutes: float) -> list[Case]:
             "mobilenetv1-0.70",
             shared_model("mobilenetv1_025_imagenet"),
             "prune:macs=0.7",
-            "prune:macs=0.7,distill:settled=0.01:steps=7000:batch=16:outputs=conv_pw_13_relu:loss=logits"
-            ":augment=zoom+flip+mixup",
+            "prune:macs=0.7,distill:settled=0.01:steps=16000:batch=16:outputs=conv_pw_13_relu:loss=logits"
+            ":augment=zoom+flip+cutmix",
             from_shared("imagenet500", "0:200", "pm1 crop=224"),
             scored("mobilenet", ("imagenet500", "200:500", "pm1 crop=224")),
             top1,
@@ -166,7 +166,7 @@ def cases(minutes: float) -> list[Case]:
             "minilm-ffn-50%",
             shared_model("minilm_l6_trim"),
             ffn,
-            f"{ffn},distill:steps=600:batch=32",
+            f"{ffn},distill:steps=60:batch=32",
             from_shared("minilm.npz", ""),
             scored("minilm", ("stsb_dev.npz", "", "")),
             spearman,

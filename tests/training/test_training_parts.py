@@ -71,18 +71,53 @@ def test_a_zoom_shows_a_part_at_full_size() -> None:
     out = augment.zoom(slope, generator())[:, 0]
     assert out.shape == (64, 16, 16)
     np.testing.assert_allclose(out, out[:, :1].repeat(16, 1), atol=1e-5)  # rows and columns are stretched apart
-    steps = out[:, 0, 8] - out[:, 0, 7]
-    assert steps.min() >= 0.5 - 1e-5
-    assert 0.5 < np.median(steps) < 1
-    assert steps.max() <= 1 + 1e-5
+    wide = out[:, 0, 8] - out[:, 0, 7]
+    assert wide.min() >= 0.5 / np.sqrt(4 / 3) - 1e-5
+    assert 0.5 < np.median(wide) < 1
+    assert wide.max() <= 1 + 1e-5
     assert out.min() >= 0
     assert out.max() < 15.001
+
+
+def test_a_zoom_stretches_sides_apart_by_a_third_at_most() -> None:
+    both = np.stack(np.meshgrid(*(np.arange(16, dtype=np.float32),) * 2))  # along the width, along the height
+    out = augment.zoom(np.broadcast_to(both, (64, 2, 16, 16)), generator())
+    wide, high = out[:, 0, 8, 8] - out[:, 0, 8, 7], out[:, 1, 8, 8] - out[:, 1, 7, 8]
+    ratio = np.log(wide / high) / np.log(4 / 3)
+    assert np.abs(ratio).max() <= 1 + 1e-4
+    assert min(ratio.max(), -ratio.min()) > 0.8
+    assert (wide * high).min() >= 0.25 - 1e-4
 
 
 def test_mixup_says_what_was_mixed() -> None:
     out, other, share = augment.mixup(IMAGES, generator())
     part = share[:, None, None, None]
     np.testing.assert_allclose(out, part * IMAGES + (1 - part) * IMAGES[other], rtol=1e-5, atol=1e-6)
+
+
+def test_cutmix_takes_a_rectangle_of_another_and_counts_what_is_left() -> None:
+    out, other, share = augment.cutmix(IMAGES, generator())
+    own = (out == IMAGES).all(1)
+    assert ((out == IMAGES[other]).all(1) | own).all()
+    for inside in ~own:
+        rows, columns = inside.any(1), inside.any(0)
+        np.testing.assert_array_equal(inside, rows[:, None] & columns)
+    moved = other != np.arange(len(IMAGES))
+    np.testing.assert_allclose(share[moved], own.mean((1, 2))[moved], rtol=1e-6)
+    assert share.std() > 0.1
+
+
+def test_each_row_is_mixed_in_one_of_the_ways() -> None:
+    mixer = augment.choose_augment(("mixup", "cutmix"), {"x": IMAGES})
+    feeds, mixed = mixer({"x": IMAGES}, generator())
+    out = feeds["x"]
+    assert mixed is not None
+    other, share = mixed
+    part = share[:, None, None, None]
+    summed = np.isclose(out, part * IMAGES + (1 - part) * IMAGES[other], atol=1e-5).all((1, 2, 3))
+    cut = ((out == IMAGES) | (out == IMAGES[other])).all((1, 2, 3))
+    assert (summed | cut).all()
+    assert min((summed & ~cut).sum(), (cut & ~summed).sum()) > 8
 
 
 def test_images_are_found_in_either_layout() -> None:

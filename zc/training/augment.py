@@ -8,17 +8,21 @@ import numpy as np
 from zc.errors import ZcError
 from zc.ir.graph import Array
 
-Kind = Literal["zoom", "crop", "flip", "cutout", "mixup"]
+Kind = Literal["zoom", "crop", "flip", "cutout", "mixup", "cutmix"]
 KINDS: tuple[str, ...] = get_args(Kind)
 Random = np.random.Generator
 _PAD = 8
 """A crop moves an image by up to this part of its side."""
 _LEAST_AREA = 0.25
 """The smallest part of an image that zoom shows."""
+_STRETCH = 4 / 3
+"""How far zoom stretches one side against the other at most."""
 _CUT = 4
 """A hole has this part of the side."""
 _BETA = 1.0
-"""Of mixup's beta distribution: all shares are equally likely (Zhang et al., mixup, 2018)."""
+"""Of the beta distribution of shares in mixing: all are equally likely, as in both papers below."""
+Mixed = tuple[Array, Array, Array]
+"""Mixed images, the index of the other of each pair int64 [N], the own share float32 [N]."""
 
 
 def crop(images: Array, random: Random) -> Array:
@@ -39,12 +43,14 @@ def crop(images: Array, random: Random) -> Array:
 def zoom(images: Array, random: Random) -> Array:
     """A part of each, of a quarter of its area to all of it, at its full size (linear between pixels).
 
-    (Szegedy et al., Going Deeper with Convolutions, 2015, with one scale for both sides.)
+    Its sides have ratios of 3:4 to 4:3 to the image's. (Szegedy et al., Going Deeper with Convolutions, 2015.)
     """
     count, _, high, wide = images.shape
     part: Array = np.sqrt(random.uniform(_LEAST_AREA, 1, count))
+    stretch: Array = np.sqrt(_STRETCH) ** random.uniform(-1, 1, count)
     (up, down), (left, right) = (
-        _between(s, part, np.asarray(random.random(count)), images.dtype) for s in (high, wide)
+        _between(side, np.minimum(own, 1), np.asarray(random.random(count)), images.dtype)
+        for side, own in ((high, part * stretch), (wide, part / stretch))
     )
     out = np.empty_like(images)
     for one, image, y, dy, x, dx in zip(out, images, up, down, left, right, strict=True):
@@ -79,37 +85,69 @@ def cutout(images: Array, random: Random) -> Array:
     return np.where(hole, images.mean((2, 3), keepdims=True), images).astype(images.dtype)
 
 
-def mixup(images: Array, random: Random) -> tuple[Array, Array, Array]:
-    """Each mixed with another of the batch: images, the other's index int64 [N], the own share float32 [N]."""
+def mixup(images: Array, random: Random) -> Mixed:
+    """The weighted sum of each and another of the batch (Zhang et al., mixup, 2018)."""
     share = random.beta(_BETA, _BETA, len(images)).astype(np.float32)
     other = random.permutation(len(images))
     mixed = share[:, None, None, None] * images + (1 - share[:, None, None, None]) * images[other]
     return mixed.astype(images.dtype), other, share
 
 
+def cutmix(images: Array, random: Random) -> Mixed:
+    """A rectangle of each replaced by that of another of the batch; the share counts pixels.
+
+    It has the ratio of the image and stops at the border. (Yun et al., CutMix, 2019.)
+    """
+    count, _, high, wide = images.shape
+    part: Array = np.sqrt(1 - random.beta(_BETA, _BETA, count))
+    other = random.permutation(count)
+    y, x = (_span(side, part, random) for side in (high, wide))
+    inside = y[:, :, None] & x[:, None, :]
+    mixed = np.where(inside[:, None], images[other], images)
+    return mixed, other, (1 - inside.mean((1, 2))).astype(np.float32)
+
+
+def _span(side: int, part: Array, random: Random) -> Array:
+    """Which pixels of an axis lie in a stretch of that part of it, around a random place: bool [N, side]."""
+    at = random.integers(0, side, len(part))
+    return np.asarray(np.abs(np.arange(side) - at[:, None]) < part[:, None] * side / 2)
+
+
+def mix(images: Array, kinds: Sequence[str], random: Random) -> Mixed:
+    """By the only kind, or each row by one of several, all equally likely. kinds: of `_MIXES`."""
+    found = [_MIXES[kind](images, random) for kind in kinds]
+    if len(found) == 1:
+        return found[0]
+    chosen, rows = random.integers(0, len(kinds), len(images)), np.arange(len(images))
+    mixed, other, share = (np.stack(parts)[chosen, rows] for parts in zip(*found, strict=True))
+    return mixed, other, share
+
+
 _MOVES: dict[str, Callable[[Array, Random], Array]] = {"zoom": zoom, "crop": crop, "flip": flip, "cutout": cutout}
+_MIXES: dict[str, Callable[[Array, Random], Mixed]] = {"mixup": mixup, "cutmix": cutmix}
 
 
 class Augment:
     """What is done to the image inputs of a batch.
 
-    kinds: in this order; mixup comes last.
+    kinds: in this order; mixing comes last, each row by one of its kinds.
     layouts: by name of an image input, `nchw` or `nhwc`.
     """
 
     def __init__(self, kinds: Sequence[str], layouts: dict[str, str]) -> None:
         self.kinds, self.layouts = tuple(kinds), layouts
+        self.mixes = [kind for kind in kinds if kind in _MIXES]
 
     def __call__(self, feeds: dict[str, Array], random: Random) -> tuple[dict[str, Array], tuple[Array, Array] | None]:
-        """The batch, and for mixup with which row each is mixed and the share of its own."""
+        """The batch, and where rows are mixed with which other each is and the share of its own."""
         out, mixed = dict(feeds), None
         for name, layout in self.layouts.items():
             images = feeds[name] if layout == "nchw" else np.moveaxis(feeds[name], -1, 1)
             for kind in self.kinds:
-                if kind != "mixup":
+                if kind in _MOVES:
                     images = _MOVES[kind](images, random)
-            if "mixup" in self.kinds:
-                images, other, share = mixup(images, random)
+            if self.mixes:
+                images, other, share = mix(images, self.mixes, random)
                 mixed = (other, share)
             out[name] = np.ascontiguousarray(images if layout == "nchw" else np.moveaxis(images, 1, -1))
         return out, mixed

@@ -40,7 +40,7 @@ class Batch:
     feeds: dict[str, Tensor]
     labels: Tensor | None = None
     mixed: Mixed = None
-    """Of mixup: with which row each is mixed, and the share of its own."""
+    """With which row each is mixed, and the share of its own."""
 
 
 class Objective(Protocol):
