@@ -130,7 +130,7 @@ def cases(minutes: float) -> list[Case]:
             "resnet20-half-int8",
             shared_model("resnet20_cifar10"),
             f"{half},quantize",
-            f"{half},distill:steps=4000:batch=16:loss=logits+features,quantize,qat:steps=150:lr=0.0002:loss=logits+features",
+            f"{half},distill:steps=6000:batch=16:loss=logits+features,quantize,qat:steps=150:lr=0.0002:loss=logits+features",
             CIFAR,
             CIFAR_TEST,
             top1,
