@@ -33,11 +33,10 @@ def crop(images: Array, random: Random) -> Array:
         return images
     padded = np.pad(images, ((0, 0), (0, 0), (y, y), (x, x)), mode="reflect")
     tops, lefts = random.integers(0, 2 * y + 1, len(images)), random.integers(0, 2 * x + 1, len(images))
-    rows = tops[:, None] + np.arange(high)
-    columns = lefts[:, None] + np.arange(wide)
-    n, channels = np.arange(len(images)), np.arange(images.shape[1])
-    at = (n[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :])
-    return np.asarray(padded[at])
+    out = np.empty_like(images)
+    for one, image, top, left in zip(out, padded, tops, lefts, strict=True):
+        one[:] = image[:, top : top + high, left : left + wide]
+    return out
 
 
 def zoom(images: Array, random: Random) -> Array:
@@ -54,11 +53,17 @@ def zoom(images: Array, random: Random) -> Array:
     )
     out = np.empty_like(images)
     for one, image, y, dy, x, dx in zip(out, images, up, down, left, right, strict=True):
-        rows = image[:, y]
-        rows += (image[:, y + 1] - rows) * dy[:, None]
-        one[:] = rows[:, :, x]
-        one += (rows[:, :, x + 1] - one) * dx
+        rows = _blend(image.take(y, 1), image.take(y + 1, 1), dy[:, None])
+        one[:] = _blend(rows.take(x, 2), rows.take(x + 1, 2), dx)
     return out
+
+
+def _blend(low: Array, high: Array, part: Array) -> Array:
+    """Between the two, which it overwrites: low where the part is 0."""
+    high -= low
+    high *= part
+    low += high
+    return low
 
 
 def _between(side: int, part: Array, place: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
