@@ -57,8 +57,9 @@ class TrainingPass(Pass):
     patience: int = 0
     """Stop after so many of 20 evaluations without progress on the held-back rows; 0: never. The best is kept."""
     augment: tuple[str, ...] = ("auto",)
-    """What is done to images: zoom, crop, flip, cutout, mixup, cutmix, separated by + (of the last two, each row gets
-    one); none; auto: crop, and where they have three channels flip, and mixup where a teacher is learned from."""
+    """What is done to images: zoom (parts of them, and of what a crop in --prep leaves out), crop, flip, cutout, mixup,
+    cutmix, separated by + (of the last two, each row gets one); none; auto: crop, and where they have three channels
+    flip, and mixup where a teacher is learned from."""
     batchnorm: Literal["frozen", "batch"] = "frozen"
     """batch: BatchNormalization uses the statistics of the batch, and its own follow; frozen: its own as they are."""
     skip: tuple[str, ...] = ()

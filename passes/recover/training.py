@@ -34,8 +34,8 @@ def run_training(
     from zc.training.trainer import fit
 
     result = PassResult(changed=False)
-    parts = split_rows(samples, options.held)
-    augment = choose_augment(options.augment, parts.train.take(range(samples.batch or 1))[0], options.mixes)
+    parts = split_rows(samples, options.held, wide="zoom" in options.augment)
+    augment = choose_augment(options.augment, next(samples.batches(1)), options.mixes)
     checkpoint = None
     if options.checkpoint:
         said = replace(options, checkpoint="")

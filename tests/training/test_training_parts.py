@@ -89,6 +89,16 @@ def test_a_zoom_stretches_sides_apart_by_a_third_at_most() -> None:
     assert (wide * high).min() >= 0.25 - 1e-4
 
 
+def test_a_zoom_brings_larger_images_to_the_size_of_the_model() -> None:
+    chosen = augment.choose_augment(("zoom", "flip"), {"x": IMAGES})
+    slope = np.broadcast_to(np.arange(20, dtype=np.float32), (64, 3, 20, 20))
+    out = chosen({"x": slope}, generator())[0]["x"]
+    assert out.shape == (64, 3, 16, 16)
+    steps = np.abs(out[:, 0, 0, 8] - out[:, 0, 0, 7])
+    assert 1 < steps.max() <= 20 / 16 + 1e-5
+    assert out.max() > 18
+
+
 def test_mixup_says_what_was_mixed() -> None:
     out, other, share = augment.mixup(IMAGES, generator())
     part = share[:, None, None, None]
@@ -171,6 +181,19 @@ def test_the_last_rows_are_held_back(some_rows: Callable[..., Samples]) -> None:
     assert (parts.train.count, parts.held.count) == (180, 20)
     assert parts.held.take([0])[0]["x"][0, 0] == 360
     assert rows.split_rows(some_rows(150), 0.1).held is None
+
+
+def test_training_may_see_what_a_crop_leaves_out(tmp_path: Path) -> None:
+    model = from_text("""
+        <ir_version: 8, opset_import: ["" : 17]> g (float[N,1,4,4] x) => (float[N,1,4,4] y) { y = Neg (x) }""")
+    np.savez(tmp_path / "x.npz", x=np.zeros((200, 1, 6, 5), np.uint8))
+    samples = load_samples(str(tmp_path / "x.npz"), model.inputs, prep="raw crop=4")
+    shapes = []
+    for wide in (False, True):
+        parts = rows.split_rows(samples, 0.1, wide)
+        assert parts.held is not None
+        shapes.append((parts.train.take([0])[0]["x"].shape[2:], parts.held.take([0])[0]["x"].shape[2:]))
+    assert shapes == [((4, 4), (4, 4)), ((6, 5), (4, 4))]
 
 
 def test_soft_labels_are_the_divergence_of_probabilities() -> None:

@@ -1,11 +1,12 @@
 """Rows in arrays, one array an input: from .npz and .npy files, and from dicts that a function returns."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from zc.data.batching import batching
+from zc.data.pixels import resized, with_margins
 from zc.data.plan import InputPlan, layout_notes, make_plans, value_notes
 from zc.data.prep import Prep
 from zc.data.source import Array, Feed, Opened, array_bytes
@@ -34,6 +35,20 @@ class ArrayRows:
             raw = array if plan.axis is None else array[start:stop]
             feed[name] = plan.ready(raw, self.where, None if plan.axis is None else start)
         return feed
+
+    def uncropped(self, start: int, stop: int) -> "ArrayRows | None":
+        """See `zc.data.source.Cropped`."""
+        wider = {name: plan for name in self.plans if (plan := self._wider(name)) is not None}
+        return replace(self, plans={**self.plans, **wider}) if wider else None
+
+    def _wider(self, name: str) -> InputPlan | None:
+        plan, shape = self.plans[name], self.arrays[name].shape
+        prep = plan.prep
+        if prep is None or prep.crop is None or plan.source is None or len(shape) != 4:
+            return None
+        size = (shape[1], shape[2]) if plan.source == "nhwc" else (shape[2], shape[3])
+        wider = with_margins([size if prep.resize is None else resized(size, prep.resize)], prep.crop)
+        return None if wider is None else replace(plan.of_any_size(), prep=replace(prep, crop=wider))
 
     def fingerprint(self, start: int, stop: int) -> Iterator[bytes]:
         """The content of the slices, input by input."""

@@ -1,7 +1,7 @@
 """Image folders: files decoded batch by batch with pillow, brought to the size that the model takes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from zc.data.imagefiles import find_images
 from zc.data.layout import model_layout
-from zc.data.pixels import corner, pillow, resized
+from zc.data.pixels import MARGIN, corner, pillow, resized, with_margins
 from zc.data.plan import InputPlan, image_inputs, value_notes, without_geometry
 from zc.data.prep import Prep, Size
 from zc.data.source import Array, Feed, Opened
@@ -26,7 +26,12 @@ class Geometry:
     resize: int | Size | None
     crop: Size | None
     fit: Size | None = None
-    """Without resize and crop: the size that the model takes, reached by the rule of `_fitting`."""
+    """Without a resize: the size that the model takes, reached by the rule of `_fitting`; then the crop, or this."""
+
+    def whole(self, size: Size) -> Size:
+        """What a picture of this size is resized to, before it is cropped."""
+        resize = self.resize if self.fit is None else _fitting(size, self.fit)
+        return size if resize is None else resized(size, resize)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,17 @@ class ImageRows:
         """Decodes these images."""
         images = np.stack([self._row(path) for path in self.paths[start:stop]])
         return {name: plan.ready(images, self.where, start) for name, plan in self.plans.items()}
+
+    def uncropped(self, start: int, stop: int) -> "ImageRows | None":
+        """See `zc.data.source.Cropped`."""
+        crop = self.geometry.crop or self.geometry.fit
+        if crop is None:
+            return None
+        size = with_margins({self.geometry.whole(_size(path)) for path in self.paths[start:stop]}, crop)
+        if size is None:
+            return None
+        plans = {name: plan.of_any_size() for name, plan in self.plans.items()}
+        return replace(self, geometry=replace(self.geometry, crop=size), size=size, plans=plans)
 
     def fingerprint(self, start: int, stop: int) -> Iterator[bytes]:
         """The content of the files, as they are on disk."""
@@ -122,7 +138,7 @@ def _fitting(size: Size, fit: Size) -> int | None:
     middle of a photograph is not its subject.
     """
     ratio = min(size[0] / fit[0], size[1] / fit[1])
-    if 1 <= ratio < 1.5:
+    if 1 <= ratio < MARGIN:
         return None
     shorter = min(size) / ratio
     return int(np.ceil(shorter if ratio < 1 else shorter * 8 / 7))
@@ -144,17 +160,13 @@ def decode(path: Path, mode: str, geometry: Geometry) -> Array:
 
 
 def _sized(picture: Any, geometry: Geometry, path: Path) -> Any:
-    resize, crop = geometry.resize, geometry.crop
-    if geometry.fit is not None:
-        crop = geometry.fit
-        if picture.size[::-1] == crop:
-            return picture
-        resize = _fitting(picture.size[::-1], crop)
-    if resize is not None:
-        picture = picture.resize(resized(picture.size[::-1], resize)[::-1], pillow().Resampling.BILINEAR)
-    if crop is None:
+    size = picture.size[::-1]
+    if (whole := geometry.whole(size)) != size:
+        picture = picture.resize(whole[::-1], pillow().Resampling.BILINEAR)
+    crop = geometry.crop or geometry.fit
+    if crop is None or crop == whole:
         return picture
-    top, left = corner(picture.size[::-1], crop, str(path))
+    top, left = corner(whole, crop, str(path))
     return picture.crop((left, top, left + crop[1], top + crop[0]))
 
 
@@ -162,14 +174,23 @@ def _size_notes(where: str, first: Path, geometry: Geometry) -> list[str]:
     """What the default rule does to the first image."""
     if geometry.fit is None:
         return []
-    with pillow().open(first) as file:
-        height, width = file.size[::-1]
+    height, width = _size(first)
     fit = f"{geometry.fit[0]}x{geometry.fit[1]}"
     if (height, width) == geometry.fit:
         return []
     resize = _fitting((height, width), geometry.fit)
     how = "centre crop" if resize is None else f"shorter side resized to {resize}, then centre crop"
     return [f"{where}: images of {height}x{width} go in as {fit}: {how}; to choose, add resize= and crop= to --prep"]
+
+
+def _size(path: Path) -> Size:
+    """Of a picture, which is not decoded."""
+    try:
+        with pillow().open(path) as file:
+            height, width = file.size[::-1]
+    except (OSError, SyntaxError, ValueError, pillow().DecompressionBombError) as error:
+        raise ZcError(f"{path}: cannot be read as an image ({error}); remove or replace it") from None
+    return height, width
 
 
 def _bytes(path: Path) -> bytes:

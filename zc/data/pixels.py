@@ -1,5 +1,6 @@
 """Arithmetic of preprocessing on batches of images: layout, resize, crop, channel order, normalisation."""
 
+from collections.abc import Collection
 from types import ModuleType
 
 import numpy as np
@@ -10,6 +11,8 @@ from zc.errors import ZcError
 
 TO_NCHW = (0, 3, 1, 2)
 TO_NHWC = (0, 2, 3, 1)
+MARGIN = 1.5
+"""How much larger than its crop, at most, a picture is that was made for it (256 for 224)."""
 
 
 def pillow() -> ModuleType:
@@ -41,6 +44,12 @@ def corner(size: Size, crop: Size, where: str) -> Size:
             f"add resize={max(crop)} to --prep"
         )
     return (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
+
+
+def with_margins(sizes: Collection[Size], crop: Size) -> Size | None:
+    """The centre that pictures of all these sizes have, at most `MARGIN` of the crop; None if it is no larger."""
+    high, wide = (min(*sides, int(MARGIN * cut)) for sides, cut in zip(zip(*sizes, strict=True), crop, strict=True))
+    return (high, wide) if high >= crop[0] and wide >= crop[1] and (high, wide) != crop else None
 
 
 def reshape_images(images: Array, prep: Prep, where: str) -> Array:

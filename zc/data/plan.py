@@ -44,6 +44,13 @@ class InputPlan:
         check_finite(out, where, first_row, self.axis)
         return np.ascontiguousarray(out) if out.ndim else out
 
+    def of_any_size(self) -> "InputPlan":
+        """The same for images of another height and width than the model takes."""
+        assert self.spec.shape is not None
+        sides = (2, 3) if self.takes == "nchw" else (1, 2)
+        shape = tuple(None if axis in sides else dim for axis, dim in enumerate(self.spec.shape))
+        return replace(self, spec=replace(self.spec, shape=shape))
+
     def _pixels(self, images: Array, where: str) -> Array:
         layout = self.source
         if self.prep is not None and self.prep.geometry:

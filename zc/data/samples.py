@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from zc.data.source import Array, Feed, Reader
+from zc.data.source import Array, Cropped, Feed, Reader
 from zc.errors import ZcError
 from zc.ir.spec import TensorSpec
 
@@ -64,6 +64,11 @@ class Samples:
             raise ZcError(f"{self.origin}: cannot take rows {start}:{stop} of {self.rows}")
         labels = None if self.labels is None else self.labels[start:stop]
         return full_batches(replace(self, start=self.start + start, stop=self.start + stop, labels=labels))
+
+    def uncropped(self) -> "Samples | None":
+        """The same rows larger than the model takes them: see `Cropped`. None where nothing is cut off."""
+        wider = self.reader.uncropped(self.start, self.stop) if isinstance(self.reader, Cropped) else None
+        return None if wider is None else replace(self, reader=wider)
 
     def digest(self) -> str:
         """sha256, in hex, of the rows before preprocessing and of the preprocessing; reads all rows.

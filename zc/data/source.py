@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,17 @@ class Reader(Protocol):
 
     def fingerprint(self, start: int, stop: int) -> Iterator[bytes]:
         """The content of these rows before preprocessing; the same bytes however the rows are stored or batched."""
+
+
+@runtime_checkable
+class Cropped(Protocol):
+    """A reader of pictures that may be larger than what the model takes of them."""
+
+    def uncropped(self, start: int, stop: int) -> Reader | None:
+        """One that gives rows `start` to `stop` with what the centre crop leaves out, as far as all of them have it.
+
+        None where that is nothing. The rows have one size, with sides of at most `zc.data.pixels.MARGIN` of the crop's.
+        """
 
 
 @dataclass(frozen=True)

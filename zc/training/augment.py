@@ -11,6 +11,8 @@ from zc.ir.graph import Array
 Kind = Literal["zoom", "crop", "flip", "cutout", "mixup", "cutmix"]
 KINDS: tuple[str, ...] = get_args(Kind)
 Random = np.random.Generator
+Size = tuple[int, int]
+"""Height and width."""
 _PAD = 8
 """A crop moves an image by up to this part of its side."""
 _LEAST_AREA = 0.25
@@ -39,19 +41,20 @@ def crop(images: Array, random: Random) -> Array:
     return out
 
 
-def zoom(images: Array, random: Random) -> Array:
-    """A part of each, of a quarter of its area to all of it, at its full size (linear between pixels).
+def zoom(images: Array, random: Random, size: Size | None = None) -> Array:
+    """A part of each, of a quarter of its area to all of it, linear between pixels: [N, C, *size], by default as large.
 
     Its sides have ratios of 3:4 to 4:3 to the image's. (Szegedy et al., Going Deeper with Convolutions, 2015.)
     """
-    count, _, high, wide = images.shape
+    count, channels, high, wide = images.shape
+    size = size or (high, wide)
     part: Array = np.sqrt(random.uniform(_LEAST_AREA, 1, count))
     stretch: Array = np.sqrt(_STRETCH) ** random.uniform(-1, 1, count)
     (up, down), (left, right) = (
-        _between(side, np.minimum(own, 1), np.asarray(random.random(count)), images.dtype)
-        for side, own in ((high, part * stretch), (wide, part / stretch))
+        _between(side, np.minimum(own, 1), np.asarray(random.random(count)), length, images.dtype)
+        for side, length, own in ((high, size[0], part * stretch), (wide, size[1], part / stretch))
     )
-    out = np.empty_like(images)
+    out = np.empty((count, channels, *size), images.dtype)
     for one, image, y, dy, x, dx in zip(out, images, up, down, left, right, strict=True):
         rows = _blend(image.take(y, 1), image.take(y + 1, 1), dy[:, None])
         one[:] = _blend(rows.take(x, 2), rows.take(x + 1, 2), dx)
@@ -66,10 +69,11 @@ def _blend(low: Array, high: Array, part: Array) -> Array:
     return low
 
 
-def _between(side: int, part: Array, place: Array, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """Where pixels of a part of an axis lie on the whole of it, [N, side]: behind which pixel, and how far."""
+def _between(side: int, part: Array, place: Array, length: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """Where the pixels that show parts of an axis lie on it, [N, length]: behind which pixel, and how far."""
     start = place * side * (1 - part)
-    at = np.clip(start[:, None] + (np.arange(side) + 0.5) * part[:, None] - 0.5, 0, side - 1)
+    each = part * (side / length)
+    at = np.clip(start[:, None] + (np.arange(length) + 0.5) * each[:, None] - 0.5, 0, side - 1)
     behind = np.minimum(at.astype(np.int64), side - 2)
     return behind, np.asarray(at - behind, dtype)
 
@@ -128,7 +132,7 @@ def mix(images: Array, kinds: Sequence[str], random: Random) -> Mixed:
     return mixed, other, share
 
 
-_MOVES: dict[str, Callable[[Array, Random], Array]] = {"zoom": zoom, "crop": crop, "flip": flip, "cutout": cutout}
+_MOVES: dict[str, Callable[[Array, Random], Array]] = {"crop": crop, "flip": flip, "cutout": cutout}
 _MIXES: dict[str, Callable[[Array, Random], Mixed]] = {"mixup": mixup, "cutmix": cutmix}
 
 
@@ -136,11 +140,12 @@ class Augment:
     """What is done to the image inputs of a batch.
 
     kinds: in this order; mixing comes last, each row by one of its kinds.
-    layouts: by name of an image input, `nchw` or `nhwc`.
+    layouts: by name of an image input, `nchw` or `nhwc`. sizes: of the images that the model takes, which zoom makes of
+    larger ones; by default it leaves sizes as they are.
     """
 
-    def __init__(self, kinds: Sequence[str], layouts: dict[str, str]) -> None:
-        self.kinds, self.layouts = tuple(kinds), layouts
+    def __init__(self, kinds: Sequence[str], layouts: dict[str, str], sizes: dict[str, Size] | None = None) -> None:
+        self.kinds, self.layouts, self.sizes = tuple(kinds), layouts, sizes or {}
         self.mixes = [kind for kind in kinds if kind in _MIXES]
 
     def __call__(self, feeds: dict[str, Array], random: Random) -> tuple[dict[str, Array], tuple[Array, Array] | None]:
@@ -149,7 +154,9 @@ class Augment:
         for name, layout in self.layouts.items():
             images = feeds[name] if layout == "nchw" else np.moveaxis(feeds[name], -1, 1)
             for kind in self.kinds:
-                if kind in _MOVES:
+                if kind == "zoom":
+                    images = zoom(images, random, self.sizes.get(name))
+                elif kind in _MOVES:
                     images = _MOVES[kind](images, random)
             if self.mixes:
                 images, other, share = mix(images, self.mixes, random)
@@ -184,7 +191,8 @@ def choose_augment(kinds: Sequence[str], feeds: dict[str, Array], mixes: bool = 
         raise ZcError(f"augment={'+'.join(kinds)} is for images, but no input takes batches of them; use augment=none")
     if len(layouts) > 1:
         raise ZcError(f"augment={'+'.join(kinds)}: the inputs {', '.join(layouts)} would move apart; use augment=none")
-    return Augment(kinds, layouts)
+    sizes = {n: feeds[n].shape[2:] if where == "nchw" else feeds[n].shape[1:3] for n, where in layouts.items()}
+    return Augment(kinds, layouts, sizes)
 
 
 def _layout(array: Array) -> str | None:

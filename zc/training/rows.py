@@ -97,9 +97,13 @@ def held_back(samples: Samples, share: float) -> Samples | None:
     return samples.take(samples.rows - held, samples.rows)
 
 
-def split_rows(samples: Samples, share: float) -> Parts:
-    """Those of `held_back`, and the rows before them to train on."""
+def split_rows(samples: Samples, share: float, wide: bool = False) -> Parts:
+    """Those of `held_back`, and the rows before them to train on.
+
+    wide: train on pictures as they are before a centre crop, where they are larger; see `Samples.uncropped`.
+    """
     held = held_back(samples, share)
-    if held is None:
-        return Parts(open_rows(samples), None)
-    return Parts(open_rows(samples.take(0, samples.rows - held.rows)), open_rows(held))
+    train = samples if held is None else samples.take(0, samples.rows - held.rows)
+    if wide:
+        train = train.uncropped() or train
+    return Parts(open_rows(train), None if held is None else open_rows(held))
