@@ -1,6 +1,7 @@
 """How the house is built: floors, packages, one way in. What a linter cannot say."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -119,6 +120,15 @@ def test_commands_say_in_the_list_what_they_say_themselves() -> None:
         assert command is not None
         assert command.get_short_help_str(200) == text
         assert "Example" in (command.help or ""), name
+
+
+def test_texts_name_commands_that_there_are() -> None:
+    from zc.cli.main import COMMANDS
+
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(path for _, path in modules())]
+    named = {name for page in pages for name in re.findall(r"`zc ([a-z]+)", page.read_text())}
+    assert "stats" in named
+    assert named - set(COMMANDS) == set()
 
 
 def test_there_is_no_file_of_thousands_of_lines() -> None:

@@ -34,7 +34,9 @@ def lost_for(plan: Plan, goal: Goal, groups: Groups, best_effort: bool) -> tuple
         ZcError: the goal cannot be reached and `best_effort` is not set; the resource is not known.
     """
     if goal.name not in plan.resources:
-        raise ZcError(f"{goal}: the MACs of this model are not known (see `zc info`); state params or bytes instead")
+        raise ZcError(
+            f"{goal}: the MACs of this model are not known (`zc stats` says which); state params or bytes instead"
+        )
     lost = plan.to_goal(goal.name, goal.share)
     if plan.reached(goal.name, goal.share, lost):
         return lost, None
