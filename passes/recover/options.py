@@ -29,7 +29,7 @@ class TrainingPass(Pass):
     epochs: float | None = None
     """Budget as how often each row is seen."""
     minutes: float | None = None
-    """Budget as time, looks at the held-back rows included; a few steps are timed first, and the number of steps that
+    """Budget as time, looks at the rows to judge by included; a few steps are timed first, and the number of steps that
     fit is what the file records."""
     share: float = 1.0
     """Part of the budget to use (what a schedule of several rounds gives to each)."""
@@ -53,9 +53,10 @@ class TrainingPass(Pass):
     ema: float = 0.99
     """Decay of the moving average of the weights, which is what is kept; 0: the last weights."""
     held: float = 0.1
-    """Share of the rows that is held back to judge by (at most 512 rows); 0: none."""
+    """Share of the rows that is held back to judge by (at most 512 rows); 0: none. Where that is none, or fewer than
+    16, the first 512 of those trained on serve."""
     patience: int = 0
-    """Stop after so many of 20 evaluations without progress on the held-back rows; 0: never. The best is kept."""
+    """Stop after so many of 20 evaluations without progress on the rows to judge by; 0: never. The best is kept."""
     augment: tuple[str, ...] = ("auto",)
     """What is done to images: zoom (parts of them, and of what a crop in --prep leaves out), crop, flip, cutout, mixup,
     cutmix, separated by + (of the last two, each row gets one); none; auto: crop, and where they have three channels

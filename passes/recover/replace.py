@@ -29,7 +29,10 @@ def replace_behind(
     """
     place = "+".join(values)
     behind = _behind(model, values)
-    if not behind or held is None:
+    if not behind:
+        return
+    if held is None:
+        result.info(place, "what is behind it stays its own: no rows are held back to judge the teacher's by")
         return
     found = _counterparts(behind, teacher)
     if isinstance(found, Node):

@@ -58,7 +58,7 @@ def run_training(
         chosen = replace(chosen, steps=outcome.total, minutes=None, share=1.0)
     if chosen != options:
         result.chose = chosen
-    _tell(result, outcome, parts, model, module)
+    _tell(result, options, outcome, parts, model, module)
     return result
 
 
@@ -72,31 +72,36 @@ def _penalty(options: TrainingPass, model: Model, module: "GraphModule") -> "Gro
     return GroupPenalty(module, group_places(model), options.sparsity)
 
 
-def _tell(result: PassResult, outcome: "Outcome", parts: "Parts", model: Model, module: "GraphModule") -> None:
+def _tell(
+    result: PassResult,
+    options: TrainingPass,
+    outcome: "Outcome",
+    parts: "Parts",
+    model: Model,
+    module: "GraphModule",
+) -> None:
     result.stats.update(steps=outcome.steps, lr=outcome.rate, weights=len(module.weights), rows=parts.train.count)
     for one in module.left:
         result.declined(one.name, f"was not trained: {one.why}")
     if outcome.stopped:
         result.warn("training", outcome.stopped)
-    if parts.held is None:
-        result.warn(
-            "held",
-            f"only {parts.train.count} rows: none is held back, so over-fitting would not be seen; give more rows",
-        )
-        return
     result.stats.update(
-        held_rows=parts.held.count,
-        loss_before=_rounded(outcome.first),
-        loss_after=_rounded(outcome.best),
-        best_step=outcome.best_step,
+        loss_before=_rounded(outcome.first), loss_after=_rounded(outcome.best), best_step=outcome.best_step
     )
+    if parts.held:
+        result.stats["held_rows"] = parts.judge.count
+    else:
+        which = f"only {parts.train.count} rows: none" if options.held else "held=0: no row"
+        more = "; give more rows" if options.held else ""
+        result.warn("held", f"{which} is held back, so over-fitting would not be seen{more}")
     if outcome.best_step == 0:
+        where = "held-back rows" if parts.held else "the rows"
         result.declined(
             model.name,
-            f"its weights stay: no step made the loss on held-back rows lower ({outcome.first:.4g} before, "
+            f"its weights stay: no step made the loss on {where} lower ({outcome.first:.4g} before, "
             f"{outcome.last:.4g} after); try a lower lr or more steps",
         )
-    if outcome.last > OVERFIT * outcome.best and outcome.train[-1] < outcome.train[0]:
+    if parts.held and outcome.last > OVERFIT * outcome.best and outcome.train[-1] < outcome.train[0]:
         result.warn(
             "over-fitting",
             f"the loss on held-back rows was lowest at step {outcome.best_step} ({outcome.best:.4g}) and rose to "

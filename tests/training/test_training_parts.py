@@ -177,10 +177,16 @@ def test_rows_come_in_any_order_from_memory_or_from_the_source(
 
 def test_the_last_rows_are_held_back(some_rows: Callable[..., Samples]) -> None:
     parts = rows.split_rows(some_rows(200), 0.1)
-    assert parts.held is not None
-    assert (parts.train.count, parts.held.count) == (180, 20)
-    assert parts.held.take([0])[0]["x"][0, 0] == 360
-    assert rows.split_rows(some_rows(150), 0.1).held is None
+    assert parts.held
+    assert (parts.train.count, parts.judge.count) == (180, 20)
+    assert parts.judge.take([0])[0]["x"][0, 0] == 360
+
+
+def test_a_few_rows_are_judged_by_what_they_are_trained_on(some_rows: Callable[..., Samples]) -> None:
+    few = rows.split_rows(some_rows(150), 0.1)
+    assert not few.held
+    assert (few.train.count, few.judge.count) == (150, 150)
+    assert rows.split_rows(some_rows(600), 0).judge.count == 512
 
 
 def test_training_may_see_what_a_crop_leaves_out(tmp_path: Path) -> None:
@@ -191,8 +197,7 @@ def test_training_may_see_what_a_crop_leaves_out(tmp_path: Path) -> None:
     shapes = []
     for wide in (False, True):
         parts = rows.split_rows(samples, 0.1, wide)
-        assert parts.held is not None
-        shapes.append((parts.train.take([0])[0]["x"].shape[2:], parts.held.take([0])[0]["x"].shape[2:]))
+        shapes.append((parts.train.take([0])[0]["x"].shape[2:], parts.judge.take([0])[0]["x"].shape[2:]))
     assert shapes == [((4, 4), (4, 4)), ((6, 5), (4, 4))]
 
 

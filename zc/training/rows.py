@@ -82,10 +82,12 @@ def _joined(parts: Sequence[Array], axis: int | None, name: str) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Rows to train on, and rows held back to judge by; None where there are too few."""
+    """Rows to train on, and rows to judge by."""
 
     train: Rows
-    held: Rows | None
+    judge: Rows
+    held: bool
+    """Are those held back, or are there too few, so that they are among those trained on?"""
 
 
 def held_back(samples: Samples, share: float) -> Samples | None:
@@ -104,6 +106,7 @@ def split_rows(samples: Samples, share: float, wide: bool = False) -> Parts:
     """
     held = held_back(samples, share)
     train = samples if held is None else samples.take(0, samples.rows - held.rows)
+    judge = train.take(0, min(train.rows, max(HELD_ROWS, samples.batch or 1))) if held is None else held
     if wide:
         train = train.uncropped() or train
-    return Parts(open_rows(train), None if held is None else open_rows(held))
+    return Parts(open_rows(train), open_rows(judge), held is not None)

@@ -22,10 +22,10 @@ from zc.training.rows import Parts, Rows
 from zc.training.sparsity import GroupPenalty
 
 EVALUATIONS = 20
-"""How often the held-back rows are looked at in a run; checkpoints are written then."""
+"""How often the rows to judge by are looked at in a run; checkpoints are written then."""
 _TIMED_STEPS = 4
 _PROBATION = 0.25
-"""Share of the steps by which a learning rate that was not given must have lowered the loss on held-back rows."""
+"""Share of the steps by which a learning rate that was not given must have lowered the loss on the rows to judge by."""
 _LOWER = 3.0
 """By how much the next one is lower."""
 _BORNE = 0.05
@@ -69,7 +69,7 @@ class Outcome:
     rate: float = math.nan
     """The learning rate at its highest."""
     first: float = math.nan
-    """Loss on the held-back rows before training; NaN where none are held back."""
+    """Loss on the rows to judge by, before training."""
     best: float = math.nan
     """The lowest one; its weights are the result."""
     best_step: int = 0
@@ -96,7 +96,7 @@ def fit(
     label: str = "train",
     checkpoint: Checkpoint | None = None,
 ) -> Outcome:
-    """Train the weights of the module in place; what is left in it is the best state that the held-back rows saw.
+    """Train the weights of the module in place; what is left in it is the best state by the rows to judge by.
 
     Raises:
         Diverged: the loss is NaN or infinite and no better state was seen.
@@ -244,19 +244,16 @@ class _Run:
         with torch.no_grad():
             torch._foreach_lerp_(self.average, self._weights(), part)
 
-    # ---- looking at the held-back rows
+    # ---- looking at the rows to judge by
 
     def _look(self) -> None:
         """Judge the averaged weights; keep them if they are the best so far."""
         outcome = self.outcome
         now = [w.clone() for w in (self.average or self._weights())]
         moving = [m.clone() for m in self.module.moving()]
-        if self.parts.held is None:
-            self.best, outcome.best_step = [*now, *moving], self.step
-            return
         back = [w.clone() for w in self._weights()]
         self._put([*now, *moving])
-        outcome.last = self._judge(self.parts.held)
+        outcome.last = self._judge(self.parts.judge)
         self._put([*back, *moving])
         if outcome.last < outcome.best:
             self.best, self.waited = [*now, *moving], 0
@@ -295,8 +292,7 @@ class _Run:
             with autocast(self.narrow, self.device):
                 self._total(self.objective.terms(self._batch(0), True))
         begin = time.perf_counter()
-        if self.parts.held is not None:
-            self.outcome.first = self.outcome.best = self.outcome.last = self._judge(self.parts.held)
+        self.outcome.first = self.outcome.best = self.outcome.last = self._judge(self.parts.judge)
         look = time.perf_counter() - begin
         self.best = self._now()
         self.outcome.rate = self.recipe.first_rate
@@ -322,7 +318,7 @@ class _Run:
     def _timed_total(self, look: float) -> int:
         """How many steps the minutes are good for: a few are timed, and taken back.
 
-        look: seconds of a look at the held-back rows, which the minutes must be good for too.
+        look: seconds of a look at the rows to judge by, which the minutes must be good for too.
         """
         assert self.recipe.minutes is not None
         saved, average, times = self._now(), [w.clone() for w in self.average], []

@@ -176,6 +176,16 @@ def test_after_progress_the_best_weights_are_kept_when_the_loss_becomes_nan(
     assert any("the loss became nan at step 31 of 40" in note.what and note.kind == "warning" for note in result.notes)
 
 
+@pytest.mark.parametrize("count", [40, 256])
+def test_what_makes_it_worse_is_not_kept_with_few_rows_either(
+    net: Net, samples: Rows, train: Train, count: int
+) -> None:
+    student = net(1)
+    result = train("distill:steps=20:lr=30", student, samples(student, count), net(0))
+    assert weights(student) == weights(net(1))
+    assert any("its weights stay" in note.what for note in result.notes)
+
+
 def test_a_model_that_cannot_get_better_stays(net: Net, samples: Rows, train: Train) -> None:
     student = net(0)
     result = train("distill:steps=20", student, samples(student), net(0))
@@ -188,6 +198,9 @@ def test_too_little_data_is_said(net: Net, samples: Rows, train: Train) -> None:
     student = net(1)
     result = train("distill:steps=5", student, samples(student, 40), net(0))
     assert any("only 40 rows: none is held back" in note.what for note in result.notes)
+    assert "held_rows" not in result.stats
+    result = train("distill:steps=5:held=0", student, samples(student), net(0))
+    assert any("held=0: no row is held back" in note.what for note in result.notes)
 
 
 def test_over_fitting_is_seen_on_the_held_back_rows(net: Net, samples: Rows, train: Train) -> None:

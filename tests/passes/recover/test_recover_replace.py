@@ -69,10 +69,16 @@ def test_what_the_teacher_does_not_have_is_told(net: Net, samples: Rows, tail: s
     assert "the teacher has nothing like node 'last'" in result.notes[0].what
 
 
-def test_nothing_is_replaced_behind_an_output_or_without_rows(net: Net, samples: Rows) -> None:
+def test_nothing_is_replaced_behind_an_output(net: Net, samples: Rows) -> None:
     student = net(1)
     assert replaced(student, net(0), samples(student), "y").notes == []
-    assert replaced(student, net(0), None).notes == []
+
+
+def test_nothing_is_replaced_without_rows_to_judge_by(net: Net) -> None:
+    student = net(1)
+    result = replaced(student, net(0), None)
+    assert not result.changed
+    assert "no rows are held back" in result.notes[0].what
 
 
 def test_distill_towards_an_inner_value_ends_with_the_teachers_head(net: Net, samples: Rows, train: Train) -> None:
