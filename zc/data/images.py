@@ -1,6 +1,7 @@
 """Image folders: files decoded batch by batch with pillow, brought to the size that the model takes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,14 +147,10 @@ def _fitting(size: Size, fit: Size) -> int | None:
 
 def decode(path: Path, mode: str, geometry: Geometry) -> Array:
     """One image as uint8[h, w, c], resized and cropped; ZcError when it is damaged, too large or not of 8 bits."""
-    image = pillow()
-    try:
-        with image.open(path) as file:
-            if file.mode.startswith(("I", "F")):
-                raise ZcError(f"{path}: has more than 8 bits a channel ({file.mode}); save it with 8")
-            picture = file.convert(mode)
-    except (OSError, SyntaxError, ValueError, EOFError, image.DecompressionBombError) as error:
-        raise ZcError(f"{path}: cannot be read as an image ({error}); remove or replace it") from None
+    with _opened(path) as file:
+        if file.mode.startswith(("I", "F")):
+            raise ZcError(f"{path}: has more than 8 bits a channel ({file.mode}); save it with 8")
+        picture = file.convert(mode)
     picture = _sized(picture, geometry, path)
     pixels = np.asarray(picture)
     return pixels[..., None] if pixels.ndim == 2 else pixels
@@ -185,12 +182,20 @@ def _size_notes(where: str, first: Path, geometry: Geometry) -> list[str]:
 
 def _size(path: Path) -> Size:
     """Of a picture, which is not decoded."""
-    try:
-        with pillow().open(path) as file:
-            height, width = file.size[::-1]
-    except (OSError, SyntaxError, ValueError, pillow().DecompressionBombError) as error:
-        raise ZcError(f"{path}: cannot be read as an image ({error}); remove or replace it") from None
+    with _opened(path) as file:
+        width, height = file.size
     return height, width
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The picture of a file; ZcError for what goes wrong while it is read."""
+    image = pillow()
+    try:
+        with image.open(path) as file:
+            yield file
+    except (OSError, SyntaxError, ValueError, EOFError, image.DecompressionBombError) as error:
+        raise ZcError(f"{path}: cannot be read as an image ({error}); remove or replace it") from None
 
 
 def _bytes(path: Path) -> bytes:

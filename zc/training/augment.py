@@ -5,14 +5,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from zc.data.prep import Size
 from zc.errors import ZcError
 from zc.ir.graph import Array
 
 Kind = Literal["zoom", "crop", "flip", "cutout", "mixup", "cutmix"]
 KINDS: tuple[str, ...] = get_args(Kind)
 Random = np.random.Generator
-Size = tuple[int, int]
-"""Height and width."""
 _PAD = 8
 """A crop moves an image by up to this part of its side."""
 _LEAST_AREA = 0.25
